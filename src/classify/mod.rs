@@ -1,0 +1,56 @@
+//! SQL text -> class of statement.
+//!
+//! The router asks one question about a statement: must it go to the primary, may it go to a follower, or does it belong
+//! to a connection? [`classify`] answers from the text alone, without allocating, in about the time of reading it once.
+//! The rule behind every rule: a statement is a [`Class::Read`] only if it is *known* to be a pure read. What is not
+//! understood is a [`Class::Write`], which every server can judge for itself. So a mistake costs a follower's help, never
+//! a lost or doubled write.
+//!
+//! It refuses to parse: no tree, no names resolved, no table looked up. What only the server knows (a view that calls a
+//! stored function which writes) is caught by the server's own refusal on a follower.
+//!
+//! Reading order: `class` (the words), `lexer` (text to tokens), `functions` (names that may be called), `scan` (a
+//! statement's body), `statement` (its head).
+
+mod class;
+mod functions;
+mod lexer;
+mod scan;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+pub use class::{Class, Classified, Dialect, Flags, Flavor, Hint, SqlMode};
+
+use lexer::Lexer;
+use statement::statement;
+
+/// Classifies one text as COM_QUERY or COM_STMT_PREPARE carries it (`?` placeholders are fine).
+///
+/// `sql` is in the client's character set, which must be a superset of ASCII; see
+/// [`Dialect::multibyte_escape_unsafe`]. Never fails and never panics: what is not understood is a `Write`.
+#[must_use]
+pub fn classify(sql: &[u8], dialect: Dialect) -> Classified {
+    let mut lexer = Lexer::new(sql, dialect);
+    let mut one = statement(&mut lexer);
+    while one.more {
+        let next = statement(&mut lexer);
+        one.flags |= next.flags;
+        one.more = next.more;
+        if next.class == Class::Empty && !next.more {
+            break;
+        }
+        if one.class != Class::Read || next.class != Class::Read {
+            one.class = Class::Multi;
+        }
+    }
+    if dialect.multibyte_escape_unsafe && matches!(one.class, Class::Read | Class::Diagnostics) && hides_quotes(sql) {
+        one.class = Class::Write;
+    }
+    Classified { class: one.class, flags: one.flags, hint: lexer.hint() }
+}
+
+/// Could a byte that looks like a backslash or a backtick be the second half of a character?
+fn hides_quotes(sql: &[u8]) -> bool {
+    !sql.is_ascii() && memchr::memchr2(b'\\', b'`', sql).is_some()
+}

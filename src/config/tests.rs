@@ -1,0 +1,406 @@
+//! Tables of what is accepted and refused, with lines and advice.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+const MINIMAL: &str = r#"
+[[listener]]
+name = "app"
+listen = "127.0.0.1:6446"
+cluster = "main"
+
+[[cluster]]
+name = "main"
+source = "static"
+servers = [{ address = "db-0" }]
+[cluster.account]
+user = "holdfast"
+password = "secret"
+"#;
+
+/// An environment.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn none() -> std::iter::Empty<(String, String)> {
+    std::iter::empty()
+}
+
+fn env(pairs: Pairs) -> impl Iterator<Item = (String, String)> {
+    let owned: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    owned.into_iter()
+}
+
+/// The text an operator reads of a refusal.
+fn refusal(text: &str, pairs: Pairs) -> String {
+    match parse(text, "holdfast.toml", env(pairs)) {
+        Ok(_) => String::from("(accepted)"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_minimal_file_has_the_defaults() {
+    let config = parse(MINIMAL, "holdfast.toml", none()).unwrap();
+    let server = StaticServer { address: "db-0:3306".parse().unwrap(), role: None, weight: 1 };
+    let account = AccountConfig { user: "holdfast".to_owned(), password: Secret::new("secret") };
+    let expected = Config {
+        proxy: ProxyConfig::default(),
+        log: LogConfig::default(),
+        admin: None,
+        listeners: vec![ListenerConfig::new("app", "127.0.0.1:6446".parse().unwrap(), "main")],
+        clusters: vec![ClusterConfig::new("main", Source::Static { servers: vec![server] }, account)],
+    };
+    assert_eq!(config, expected);
+    assert!(!format!("{config:#?}").contains("secret"));
+    assert_eq!(config.cluster("main").unwrap().name, "main");
+}
+
+/// `(what is replaced in MINIMAL, by what, line of the refusal, part of its text)`
+const REFUSED: &[(&str, &str, usize, &str)] = &[
+    // syntax
+    ("name = \"app\"", "name = \"app", 3, "not valid TOML"),
+    ("name = \"app\"", "name = \"app\"\nname = \"b\"", 4, "not valid TOML: duplicate key"),
+    ("[[cluster]]", "[[cluster]", 7, "not valid TOML"),
+    // unknown keys
+    ("listen =", "lisen =", 4, r#"unknown key "lisen" in [listener]; the nearest known key is "listen""#),
+    ("user =", "usr =", 12, r#"unknown key "usr" in [cluster.account]; the nearest known key is "user""#),
+    ("\n[[listener]]", "[[listner]]", 1, r#"unknown key "listner" in the file; the nearest known key is "listener""#),
+    (
+        "\n[[listener]]",
+        "[proxy]\nthreads = 4\n[[listener]]",
+        2,
+        r#"unknown key "threads" in [proxy]; known keys: workers"#,
+    ),
+    (
+        r#"{ address"#,
+        r#"{ wieght = 2, address"#,
+        10,
+        r#"unknown key "wieght" in [cluster.servers]; the nearest known key is "weight""#,
+    ),
+    // types
+    ("name = \"app\"", "name = 3", 3, "listener.name: write a text in quotes, not a number"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nmax_connections = \"many\"",
+        4,
+        "listener.max_connections: write a whole number, not a text",
+    ),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nmax_connections = 1.5",
+        4,
+        "write a whole number, not a number with a fraction",
+    ),
+    ("name = \"app\"", "name = \"app\"\ntrusted_networks = \"10.0.0.0/8\"", 4, "write a list in brackets, not a text"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\ncompression = [1]",
+        4,
+        "listener.compression: write a text in quotes, not a number",
+    ),
+    ("name = \"app\"", "name = \"app\"\ntls = \"required\"", 4, "write a table [listener.tls], not a text"),
+    ("[[listener]]", "[listener]", 2, "write [[listener]] with double brackets, not a table"),
+    ("\n[[listener]]", "[[proxy]]\n[[listener]]", 1, "there is only one: write [proxy], not [[proxy]]"),
+    // values
+    ("127.0.0.1:6446", "localhost:6446", 4, "write an IP address and a port, as in \"127.0.0.1:6446\""),
+    ("name = \"app\"", "name = \"my app\"", 3, "\"my app\" is not a name: write letters and digits"),
+    ("name = \"app\"", "name = \"a--b\"", 3, "is not a name"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nmode = \"spilt\"",
+        4,
+        r#""spilt" is not known (did you mean "split"?): write "split", "primary" or "followers""#,
+    ),
+    ("name = \"app\"", "name = \"app\"\nmax_connections = 0", 4, "write a whole number from 1 to 1000000"),
+    ("name = \"app\"", "name = \"app\"\nmax_connections = -1", 4, "write a whole number from 1 to 1000000"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nmax_connections = 99999999999999999999",
+        4,
+        "write a whole number from 1 to 1000000",
+    ),
+    ("name = \"app\"", "name = \"app\"\ncompression = [\"zlib\", \"zstdd\"]", 4, r#"(did you mean "zstd"?)"#),
+    ("name = \"app\"", "name = \"app\"\ncompression = []", 4, "nothing is left to offer"),
+    ("name = \"app\"", "name = \"app\"\nserver_version = \"\"", 4, "1 to 60 visible ASCII characters"),
+    ("db-0", "db 0", 10, "write \"host:port\""),
+    ("{ address = \"db-0\" }", "", 10, "cluster.servers: write at least one"),
+    ("\"db-0\" }", "\"db-0\", role = \"master\" }", 10, r#"write "primary" or "follower""#),
+    ("\"db-0\" }", "\"db-0\" }, { address = \"db-0:3306\" }", 10, "db-0:3306 is written twice"),
+    (
+        "\"db-0\" }",
+        "\"db-0\", role = \"primary\" }, { address = \"b\", role = \"primary\" }",
+        10,
+        "2 have role = \"primary\"",
+    ),
+    ("{ address = \"db-0\" }", "{ weight = 1 }", 10, "cluster.servers.address is missing"),
+    ("\"holdfast\"", "\"\"", 12, "user name of 1 to 32"),
+    ("\n[[listener]]", "[log]\nlevel = \"inof\"\n[[listener]]", 2, r#""inof" is not a level (did you mean "info"?)"#),
+    ("\n[[listener]]", "[log]\nlevel = \"info,a=loud\"\n[[listener]]", 2, "cannot be read: write a level"),
+    ("\n[[listener]]", "[log]\nformat = \"xml\"\n[[listener]]", 2, r#"write "text" or "json""#),
+    ("\n[[listener]]", "[admin]\n[[listener]]", 1, "admin.listen is missing"),
+    // what is missing
+    ("name = \"app\"\n", "", 2, "listener.name is missing"),
+    ("listen = \"127.0.0.1:6446\"\n", "", 2, "listener.listen is missing"),
+    ("cluster = \"main\"\n", "", 2, "listener.cluster is missing"),
+    (
+        "source = \"static\"\n",
+        "",
+        7,
+        "cluster.source is missing: write \"static\" with servers, or \"members\" with seeds",
+    ),
+    ("servers = [{ address = \"db-0\" }]\n", "", 7, "cluster.servers is missing"),
+    ("user = \"holdfast\"\n", "", 11, "cluster.account.user is missing"),
+    ("password = \"secret\"\n", "", 11, "cluster.account.password is missing: write password_file"),
+    ("[cluster.account]\nuser = \"holdfast\"\npassword = \"secret\"\n", "", 7, "[cluster.account] is missing"),
+    // contradictions
+    (
+        "cluster = \"main\"",
+        "cluster = \"mian\"",
+        5,
+        r#"there is no [[cluster]] "mian" (did you mean "main"?): write "main""#,
+    ),
+    (
+        "source = \"static\"",
+        "source = \"kubernetes\"",
+        9,
+        "roles from Kubernetes are not in this version: write source = \"static\"",
+    ),
+    ("source = \"static\"", "source = \"members\"", 10, "belong to source = \"static\": write seeds"),
+    (
+        "source = \"static\"",
+        "source = \"static\"\nseeds = [\"a\"]",
+        10,
+        "belong to source = \"members\": write servers",
+    ),
+    (
+        "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+        "source = \"members\"\nseeds = []",
+        10,
+        "cluster.seeds: write at least one",
+    ),
+    (
+        "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+        "source = \"members\"\nseeds = [\"a\", \"a:3306\"]",
+        10,
+        "a:3306 is written twice",
+    ),
+    (
+        "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+        "source = \"members\"\nkind = \"async\"\nseeds = [\"a\"]",
+        10,
+        "only group replication tells its members",
+    ),
+    ("password =", "password_env = \"PW\"\npassword =", 14, "password_env is written too: the password has one place"),
+    ("password =", "password_env =", 13, "the environment variable \"secret\" is not set"),
+    ("password = \"secret\"", "password_file = \"no/such/file\"", 13, "no/such/file: No such file or directory"),
+    ("password = \"secret\"", "password_file = \"/\"", 13, "/: is not a file"),
+    ("name = \"app\"", "name = \"app\"\nproxy_protocol = \"required\"", 4, "no network is trusted to send a header"),
+    ("name = \"app\"", "name = \"app\"\ntrusted_networks = [\"10.0.0.0/8\"]", 4, "proxy_protocol is off"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nproxy_protocol = \"optional\"\ntrusted_networks = [\"10.1.2.3/8\"]",
+        5,
+        r#"bits are set beyond the prefix: write "10.0.0.0/8""#,
+    ),
+    ("name = \"app\"", "name = \"app\"\naccount_source = [\"file\"]", 4, "write account_file"),
+    ("name = \"app\"", "name = \"app\"\naccount_source = []", 4, "write each source once, at least one"),
+    ("name = \"app\"", "name = \"app\"\naccount_source = [\"server\", \"server\"]", 4, "write each source once"),
+    ("name = \"app\"", "name = \"app\"\naccount_file = \"/etc/hostname\"", 4, "is not used: write account_source"),
+    (
+        "name = \"app\"",
+        "name = \"app\"\nhandshake_timeout_ms = 500",
+        2,
+        "login_failure_delay_ms: must be shorter than handshake_timeout_ms",
+    ),
+    (
+        "source = \"static\"",
+        "source = \"static\"\nprobe_interval_ms = 50\nprobe_doubt_interval_ms = 60",
+        11,
+        "must not be longer than probe_interval_ms",
+    ),
+    ("[[cluster]]", "[listener.tls]\nmode = \"required\"\n[[cluster]]", 8, "write both, or mode = \"disabled\""),
+    ("[[cluster]]", "[listener.tls]\nkey = \"/etc/hostname\"\n[[cluster]]", 8, "there is no cert"),
+    ("[[cluster]]", "[listener.tls]\ncert = \"/etc/hostname\"\n[[cluster]]", 8, "holds no certificate"),
+    ("[[cluster]]", "[listener.tls]\nkey = \"/etc/hostname\"\n[[cluster]]", 8, "holds no private key"),
+    ("[[cluster]]", "[listener.tls]\nmode = \"verify_ca\"\n[[cluster]]", 8, "without client_ca"),
+    (
+        "[[cluster]]",
+        "[listener.tls]\nclient_ca = \"/etc/hostname\"\n[[cluster]]",
+        8,
+        "only used in the modes \"verify_ca\"",
+    ),
+    (
+        "password = \"secret\"",
+        "password = \"secret\"\n[cluster.tls]\nmode = \"verify_ca\"",
+        15,
+        "cannot be verified without ca",
+    ),
+    ("password = \"secret\"", "password = \"secret\"\n[cluster.tls]\nmode = \"VERIFY\"", 15, r#""VERIFY_CA""#),
+    (
+        "password = \"secret\"",
+        "password = \"secret\"\n[cluster.tls]\nmode = \"required\"\nca = \"/etc/hostname\"",
+        16,
+        "VERIFY_CA and VERIFY_IDENTITY: write one",
+    ),
+    (
+        "password = \"secret\"",
+        "password = \"secret\"\n[cluster.tls]\nmode = \"disabled\"\ncert = \"/etc/hostname\"",
+        16,
+        "not used with mode = \"DISABLED\"",
+    ),
+    ("\n[[listener]]", "[admin]\nlisten = \"0.0.0.0:6446\"\n[[listener]]", 5, "127.0.0.1:6446 is taken by [admin]"),
+    (
+        "[[cluster]]",
+        "[[listener]]\nname = \"app\"\nlisten = \"[::1]:6446\"\ncluster = \"main\"\n[[cluster]]",
+        8,
+        "\"app\" is taken already",
+    ),
+];
+
+#[test]
+fn each_refusal_has_its_line_and_its_advice() {
+    for (from, to, line, part) in REFUSED {
+        assert!(MINIMAL.contains(from), "{from}");
+        let message = refusal(&MINIMAL.replacen(from, to, 1), &[]);
+        let start = format!("holdfast.toml:{line}: ");
+        let found = message.lines().any(|one| one.starts_with(&start) && one.contains(part));
+        assert!(found, "{to}\nexpected {start}…{part}\nfound    {message}");
+        assert!(!message.contains("secret\"") || to.contains("password_env ="), "{message}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let text = MINIMAL
+        .replace("name = \"app\"", "name = \"app\"\nmode = \"x\"\nmax_conections = 3")
+        .replace("user", "usr")
+        .replace("static", "dynamic");
+    let message = refusal(&text, &[]);
+    let lines: Vec<&str> = message.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(lines, [4, 5, 11, 13, 14].map(|line| format!("holdfast.toml:{line}")), "{message}");
+}
+
+#[test]
+fn an_empty_file_says_what_to_write() {
+    let message = refusal("", &[]);
+    assert!(message.contains("holdfast.toml:1: listener is missing: write [[listener]]"), "{message}");
+    assert!(message.contains("holdfast.toml:1: cluster is missing: write [[cluster]]"), "{message}");
+}
+
+#[test]
+fn many_problems_are_cut() {
+    let keys: String = (0..200).map(|i| format!("zz{i} = 1\n")).collect();
+    let message = refusal(&format!("{keys}{MINIMAL}"), &[]);
+    assert!(message.ends_with("and 150 more problems"), "{message}");
+}
+
+#[test]
+fn the_environment_overrides() {
+    let pairs = [
+        ("HOLDFAST__PROXY__WORKERS", "3"),
+        ("HOLDFAST__LOG__FORMAT", "json"),
+        ("HOLDFAST__ADMIN__LISTEN", "127.0.0.1:6060"),
+        ("HOLDFAST__LISTENER__APP__IDLE_TIMEOUT_MS", "1500"),
+        ("HOLDFAST__LISTENER__APP__COMPRESSION", "zstd, none"),
+        ("HOLDFAST__CLUSTER__MAIN__SERVERS", "a,b:3307"),
+        ("HOLDFAST__CLUSTER__MAIN__ACCOUNT__PASSWORD", "0x1"),
+        ("HOLDFAST__CLUSTER__MAIN__TLS__MODE", "required"),
+        ("HOLDFAST_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let config = parse(MINIMAL, "holdfast.toml", env(&pairs)).unwrap();
+    assert_eq!(config.proxy.workers, 3);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.admin.unwrap().listen.port(), 6060);
+    let listener = &config.listeners[0];
+    assert_eq!(listener.idle_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(listener.compression, Compression { zlib: false, zstd: true, none: true });
+    let cluster = &config.clusters[0];
+    assert_eq!(cluster.account.password.expose(), "0x1");
+    assert_eq!(cluster.tls.mode, SslMode::Required);
+    let Source::Static { servers } = &cluster.source else { panic!("{:?}", cluster.source) };
+    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    assert_eq!(addresses, ["a:3306", "b:3307"]);
+}
+
+#[test]
+fn the_environment_is_refused_like_the_file() {
+    let table = [
+        ("HOLDFAST__PROXY__WORKRES", "3", "unknown key \"workres\" in [proxy]; the nearest known key is \"workers\""),
+        ("HOLDFAST__PROXY__WORKERS", "many", "proxy.workers: write a whole number"),
+        ("HOLDFAST__PRXY__WORKERS", "3", "unknown key \"prxy\" in the file; the nearest known key is \"proxy\""),
+        ("HOLDFAST__LISTENER__AP__LISTEN", "x", "no [[listener]] is called AP (did you mean APP?): write \"APP\""),
+        ("HOLDFAST__LISTENER__APP", "x", "write a key after the name"),
+        ("HOLDFAST__LISTENER__APP__LISTEN", "6446", "\"6446\" is not one: write an IP address and a port"),
+        ("HOLDFAST__LISTENER__APP__LISTEN__PORT", "6446", "\"listen\" has no keys"),
+        ("HOLDFAST__LISTENER", "x", "write [[listener]] with double brackets"),
+        ("HOLDFAST__PROXY", "x", "write a table [proxy], not a text"),
+        ("HOLDFAST__CLUSTER__MAIN__SERVERS", "a,b c", "`b c` is not an address"),
+        ("HOLDFAST__", "x", "unknown key \"\""),
+    ];
+    for (name, value, part) in table {
+        let message = refusal(MINIMAL, &[(name, value)]);
+        let found = message
+            .lines()
+            .any(|line| line.starts_with(&format!("environment variable {name}: ")) && line.contains(part));
+        assert!(found, "{name}={value}\nexpected {part}\nfound    {message}");
+    }
+}
+
+#[test]
+fn a_password_comes_from_one_of_three_places() {
+    let directory = temporary_directory("password");
+    fs::write(directory.join("pw"), "from file\r\n").unwrap();
+    let name = directory.join("holdfast.toml");
+    let by_file = MINIMAL.replace("password = \"secret\"", "password_file = \"pw\"");
+    let by_env = MINIMAL.replace("password = \"secret\"", "password_env = \"PW\"");
+    let long = ("HOLDFAST__CLUSTER__MAIN__ACCOUNT__PASSWORD", "overridden");
+    let short = ("HOLDFAST_CLUSTER_MAIN_ACCOUNT_PASSWORD", "overridden");
+    let table: [(&str, Pairs, &str); 6] = [
+        (MINIMAL, &[], "secret"),
+        (&by_file, &[], "from file"),
+        (&by_env, &[("PW", " kept as it is ")], " kept as it is "),
+        (&by_file, &[long], "overridden"),
+        (&by_env, &[short], "overridden"),
+        (MINIMAL, &[("HOLDFAST__CLUSTER__MAIN__ACCOUNT__PASSWORD_FILE", "pw")], "from file"),
+    ];
+    for (text, pairs, expected) in table {
+        fs::write(&name, text).unwrap();
+        let config = load(&name, env(pairs)).unwrap();
+        assert_eq!(config.clusters[0].account.password.expose(), expected);
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn names_are_written_in_capitals_in_variables() {
+    let text = MINIMAL.replace("\"main\"", "\"db-1.eu\"");
+    let pairs = [("HOLDFAST__CLUSTER__DB_1_EU__HOLD_MS_MAX", "7")];
+    let config = parse(&text, "holdfast.toml", env(&pairs)).unwrap();
+    assert_eq!(config.clusters[0].hold_max, Duration::from_millis(7));
+    let two = format!("{text}\n[[cluster]]\nname = \"db.1.eu\"\nsource = \"static\"\nservers = []");
+    assert!(refusal(&two, &pairs).contains("two of [[cluster]] are written DB_1_EU in a variable"));
+}
+
+#[test]
+fn an_unreadable_file_says_why() {
+    let directory = temporary_directory("unreadable");
+    let absent = load(&directory.join("absent.toml"), none()).unwrap_err().to_string();
+    assert!(absent.contains("absent.toml: cannot be read: No such file or directory"), "{absent}");
+    let binary = directory.join("binary.toml");
+    fs::write(&binary, b"\xff\xfe").unwrap();
+    assert!(load(&binary, none()).unwrap_err().to_string().contains("is not UTF-8 text"));
+    let large = directory.join("large.toml");
+    fs::write(&large, " ".repeat((1 << 20) + 1)).unwrap();
+    assert!(load(&large, none()).unwrap_err().to_string().contains("is larger than 1048576 bytes"));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// Made anew for one test; the process id keeps parallel runs apart.
+fn temporary_directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("holdfast-config-{name}-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}

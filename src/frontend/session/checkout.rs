@@ -1,0 +1,391 @@
+//! Getting the connection a statement needs: the kept one if it still serves, else a new one, else a held wait.
+//!
+//! The primary's connection is only used while the topology says the same server is the primary in the same term; a
+//! follower's while that follower serves reads and is not too far behind. Losing a connection tells the session what went
+//! with it.
+
+use super::{ClientSession, End};
+use crate::backend::{BackendConnection, BringError, ConnectError, observe};
+use crate::config::ReadFallback;
+use crate::error::{ClientError, ErrorKind};
+use crate::frontend::shared::Cluster;
+use crate::metrics;
+use crate::routing::{self, Mode};
+use crate::session::Session;
+use crate::session::{Pin, Slot};
+use crate::topology::{Backend, Hint, Topology};
+use crate::types::{BackendId, Term};
+use bytes::Bytes;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a server that would not let us connect is left alone, if the topology says nothing new meanwhile.
+const CONNECT_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why there is no connection for a statement.
+pub(super) enum Unavailable {
+    /// The proxy's own error; the session goes on.
+    Error(ClientError),
+    /// The server's refusal, word for word; the session goes on.
+    Refused(Bytes),
+    /// The session ends.
+    End(End),
+}
+
+impl From<End> for Unavailable {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+impl ClientSession {
+    /// Makes sure that a connection for `slot` is there, brought to the session's state. Answers the slot to use, which is
+    /// the primary's where no follower qualifies and the listener says so.
+    #[inline]
+    pub(super) async fn checkout(&mut self, slot: Slot, deadline: Instant) -> Result<Slot, Unavailable> {
+        if self.is_ready(slot) {
+            return Ok(slot);
+        }
+        Box::pin(self.checkout_slowly(slot, deadline)).await
+    }
+
+    /// True if the kept connection can take the next statement as it is.
+    #[inline]
+    fn is_ready(&mut self, slot: Slot) -> bool {
+        let serves = {
+            let topology = self.cluster().topology.load();
+            match slot {
+                Slot::Primary => self
+                    .primary
+                    .as_ref()
+                    .is_some_and(|c| topology.primary == Some(c.backend) && topology.term == c.term && !topology.doubt),
+                Slot::Follower => self.follower.as_ref().is_some_and(|c| self.serves_reads(&topology, c.backend)),
+            }
+        };
+        let Self { session, primary, follower, .. } = self;
+        let connection = match slot {
+            Slot::Primary => primary,
+            Slot::Follower => follower,
+        };
+        serves && connection.as_mut().is_some_and(|c| c.channel.is_quiet() && c.matches(session, slot))
+    }
+
+    async fn checkout_slowly(&mut self, slot: Slot, deadline: Instant) -> Result<Slot, Unavailable> {
+        let result = match slot {
+            Slot::Primary => self.checkout_primary(deadline).await,
+            Slot::Follower => self.checkout_follower(deadline).await,
+        };
+        if let Some((_held, hold)) = self.waiting.take() {
+            match &result {
+                Ok(_) | Err(Unavailable::Refused(_)) => hold.release(),
+                Err(Unavailable::Error(_)) => hold.time_out(),
+                Err(Unavailable::End(_)) => drop(hold),
+            }
+        }
+        result
+    }
+
+    async fn checkout_primary(&mut self, deadline: Instant) -> Result<Slot, Unavailable> {
+        loop {
+            let mut changed = self.cluster().topology.changed();
+            changed.mark_unchanged();
+            let (term, primary) = self.cluster().proven_primary();
+            let kept = self.primary.as_mut().map(|c| (c.backend, c.term, c.channel.is_quiet()));
+            if let Some((backend, its_term, quiet)) = kept {
+                let elsewhere = primary.as_ref().is_some_and(|p| p.id != backend) || its_term != term;
+                if !quiet || elsewhere {
+                    self.lose(Slot::Primary, quiet)?;
+                    continue;
+                }
+                if primary.is_some() && self.bring(Slot::Primary).await? {
+                    return Ok(Slot::Primary);
+                }
+            }
+            let Some(primary) = primary else {
+                self.hold(&mut changed, deadline).await?;
+                continue;
+            };
+            if self.primary.is_some() {
+                continue;
+            }
+            match self.connect(Slot::Primary, &primary, term).await {
+                Ok(()) => {}
+                Err(ConnectError::Refused(err)) if !is_passing(&err) => return Err(Unavailable::Refused(err)),
+                Err(error) => self.failed(&primary, &error, &mut changed, deadline).await?,
+            }
+        }
+    }
+
+    async fn checkout_follower(&mut self, deadline: Instant) -> Result<Slot, Unavailable> {
+        let in_transaction = self.session.transaction() == Some(Slot::Follower);
+        let mut tried: Vec<BackendId> = Vec::new();
+        loop {
+            let kept = self.follower.as_mut().map(|c| (c.backend, c.channel.is_quiet()));
+            if let Some((backend, quiet)) = kept {
+                let serves = quiet
+                    && (in_transaction || self.serves_reads(&self.cluster().topology.load(), backend))
+                    && !tried.contains(&backend);
+                if !serves {
+                    self.lose(Slot::Follower, quiet)?;
+                    continue;
+                }
+                if self.bring(Slot::Follower).await? {
+                    return Ok(Slot::Follower);
+                }
+                if self.session.pins().contains(Pin::Variable) && self.mode == Mode::Split {
+                    return self.checkout_primary(deadline).await;
+                }
+                tried.push(backend);
+                continue;
+            }
+            let mut changed = self.cluster().topology.changed();
+            changed.mark_unchanged();
+            let Some((follower, term)) = self.around.listener.choose_follower(&tried) else {
+                match self.fallback() {
+                    ReadFallback::Primary => {
+                        metrics::read_fallback(&self.cluster().name.0);
+                        return self.checkout_primary(deadline).await;
+                    }
+                    ReadFallback::Error => return Err(no_follower()),
+                    ReadFallback::Hold => {
+                        self.hold(&mut changed, deadline).await?;
+                        tried.clear();
+                        continue;
+                    }
+                }
+            };
+            if let Err(error) = self.connect(Slot::Follower, &follower, term).await {
+                tracing::debug!(server = %follower.address, %error, "follower takes no connection");
+                if !matches!(error, ConnectError::Refused(_)) {
+                    self.cluster().topology.suspect(follower.id, Hint::ConnectFailed);
+                }
+                tried.push(follower.id);
+            }
+        }
+    }
+
+    fn fallback(&self) -> ReadFallback {
+        self.around.listener.config.read_fallback
+    }
+
+    #[inline]
+    fn serves_reads(&self, topology: &Topology, backend: BackendId) -> bool {
+        routing::serves_reads(topology, backend, self.around.listener.config.max_lag)
+    }
+
+    /// Connects `slot` to `backend` as the client.
+    async fn connect(&mut self, slot: Slot, backend: &Backend, term: Term) -> Result<(), ConnectError> {
+        let cluster = self.cluster().clone();
+        let place = cluster
+            .place(backend)
+            .ok_or_else(|| ConnectError::Protocol("backend_connections_max is reached".to_owned()))?;
+        let credential = self.identity.credential.open();
+        let login = self.identity.login(&credential, self.session.schema());
+        let target = cluster.target(&backend.address, self.identity.secure);
+        let (mut connection, ok, setup) = BackendConnection::open(&target, &login, backend.id, term, place).await?;
+        if slot == Slot::Primary && self.session.variables.version() == 0 {
+            self.session.begin(|session| learn(session, slot, &ok, setup.as_deref()));
+            connection.is_current(&self.session);
+        }
+        self.keep(slot, connection);
+        Ok(())
+    }
+
+    /// A server would not let us in: says so to the topology and waits for news of it.
+    async fn failed(
+        &mut self,
+        backend: &Backend,
+        error: &ConnectError,
+        changed: &mut tokio::sync::watch::Receiver<u64>,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        match error {
+            ConnectError::Unreachable(_) | ConnectError::Timeout(_) | ConnectError::Refused(_) => {}
+            ConnectError::CredentialInsufficient
+            | ConnectError::Tls(_)
+            | ConnectError::Protocol(_)
+            | ConnectError::UnsupportedPlugin(_)
+            | ConnectError::Insecure(_) => {
+                let message = format!("holdfast: no login to {}: {error}", backend.address);
+                return Err(Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message)));
+            }
+        }
+        tracing::debug!(server = %backend.address, %error, "primary takes no connection");
+        self.cluster().topology.suspect(backend.id, Hint::ConnectFailed);
+        let again = deadline.min(Instant::now() + CONNECT_AGAIN);
+        match self.hold(changed, again).await {
+            Err(Unavailable::Error(e)) if e.kind == ErrorKind::NoBackend && Instant::now() < deadline => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits until the topology changes; ends with an error at the deadline, when the hold is full, or with the session.
+    async fn hold(
+        &mut self,
+        changed: &mut tokio::sync::watch::Receiver<u64>,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        let cluster = self.cluster().clone();
+        if self.waiting.is_none() {
+            let hold = metrics::hold(&cluster.name.0);
+            let Some(held) = cluster.holds.enter() else {
+                hold.time_out();
+                let message = format!(
+                    "holdfast: cluster {} has no proven primary and {} statements wait already; retry later",
+                    cluster.name, cluster.config.hold_statements_max
+                );
+                return Err(Unavailable::Error(ClientError::new(ErrorKind::Limit, message)));
+            };
+            self.waiting = Some((held, hold));
+        }
+        let Self { client, kill, .. } = self;
+        let mut watch_client = true;
+        let mut news = std::pin::pin!(changed.changed());
+        let mut late = std::pin::pin!(tokio::time::sleep_until(deadline));
+        poll_fn(|cx| {
+            if news.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if kill.poll(cx).is_ready() {
+                return Poll::Ready(Err(Unavailable::End(End::Killed)));
+            }
+            if watch_client {
+                match client.poll_gone(cx) {
+                    Poll::Ready(true) => return Poll::Ready(Err(Unavailable::End(End::ClientGone))),
+                    Poll::Ready(false) => watch_client = false,
+                    Poll::Pending => {}
+                }
+            }
+            late.as_mut().poll(cx).map(|()| {
+                let message = format!(
+                    "holdfast: cluster {} has had no proven primary for {} ms; the statement was not executed, retry",
+                    cluster.name,
+                    cluster.config.hold_max.as_millis()
+                );
+                Err(Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message)))
+            })
+        })
+        .await
+    }
+
+    /// Brings a kept connection to the session's state; false if it was dropped or can't be used for this.
+    async fn bring(&mut self, slot: Slot) -> Result<bool, Unavailable> {
+        if let Some(source) = self.session.variables.collation_unknown()
+            && source != slot
+        {
+            self.ask_collation(source).await;
+        }
+        let Self { session, primary, follower, .. } = self;
+        let connection = match slot {
+            Slot::Primary => primary,
+            Slot::Follower => follower,
+        };
+        let Some(connection) = connection.as_mut() else { return Ok(false) };
+        if connection.matches(session, slot) {
+            return Ok(true);
+        }
+        match connection.bring(session, slot).await {
+            Ok(()) => Ok(true),
+            Err(BringError::Broken(_)) => {
+                self.lose(slot, false)?;
+                Ok(false)
+            }
+            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_))) => match slot {
+                Slot::Follower => {
+                    tracing::debug!(%error, "reads stay on the primary");
+                    self.session.pin(Pin::Variable);
+                    Ok(false)
+                }
+                Slot::Primary => {
+                    let message = format!("holdfast: the new primary does not take this session's state: {error}");
+                    Err(Unavailable::Error(ClientError::new(ErrorKind::SessionStateLost, message)))
+                }
+            },
+        }
+    }
+
+    /// SET NAMES may have changed collation_connection on `source` without saying so.
+    async fn ask_collation(&mut self, source: Slot) {
+        let asked = match self.slot(source) {
+            Some(connection) => connection.collation().await.ok(),
+            None => None,
+        };
+        match asked {
+            Some(value) => {
+                self.session.variables.set(source, b"collation_connection", &value);
+                let Self { session, primary, follower, .. } = self;
+                let connection = match source {
+                    Slot::Primary => primary,
+                    Slot::Follower => follower,
+                };
+                if let Some(connection) = connection {
+                    connection.is_current(session);
+                }
+            }
+            None => self.session.pin(Pin::Variable),
+        }
+    }
+
+    /// Drops the connection in `slot` between statements and says what that means: an error inside a transaction, the
+    /// session's end if it held what can't be rebuilt, else nothing. `quiet`: the connection itself was alive.
+    fn lose(&mut self, slot: Slot, quiet: bool) -> Result<(), Unavailable> {
+        let lost_transaction = self.drop_connection(slot, (!quiet).then_some(Hint::ConnectionLost));
+        if slot == Slot::Primary
+            && let Some(pin) = self.session.pins().lost_with_connection()
+        {
+            let message = format!(
+                "holdfast: the primary changed and took this session's state ({}) along; reconnect",
+                pin.as_str()
+            );
+            tracing::info!(session = self.handle.id.0, pin = pin.as_str(), "session state lost with the primary");
+            return Err(Unavailable::Error(ClientError::new(ErrorKind::SessionStateLost, message)));
+        }
+        if lost_transaction {
+            return Err(Unavailable::Error(transaction_lost()));
+        }
+        Ok(())
+    }
+
+    /// Drops the connection in `slot`; answers whether a transaction was open on it.
+    pub(super) fn drop_connection(&mut self, slot: Slot, hint: Option<Hint>) -> bool {
+        if let Some(connection) = self.slot(slot).take()
+            && let Some(hint) = hint
+        {
+            self.cluster().topology.suspect(connection.backend, hint);
+        }
+        self.handle.set_connection(slot.index(), None);
+        self.session.lost(slot)
+    }
+}
+
+/// Tells a new session what its first connection's login and set-up said.
+pub(super) fn learn(session: &mut Session, slot: Slot, ok: &[u8], setup: Option<&[u8]>) {
+    observe(session, slot, ok);
+    if let Some(setup) = setup {
+        observe(session, slot, setup);
+    }
+}
+
+/// Until when a statement that begins now may be held.
+pub(super) fn hold_deadline(cluster: &Cluster) -> Instant {
+    Instant::now() + cluster.config.hold_max
+}
+
+/// What a client inside a transaction is told when its server is gone.
+pub(super) fn transaction_lost() -> ClientError {
+    let message = "holdfast: the server went away and the transaction was rolled back; restart the transaction";
+    ClientError::new(ErrorKind::TransactionLost, message)
+}
+
+fn no_follower() -> Unavailable {
+    let message = "holdfast: no follower is near enough to serve this read; retry, or set read_fallback = \"primary\"";
+    Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message))
+}
+
+/// ERRs by which a server says "not now" rather than "not you": shutting down (1053), offline mode (3032), too many
+/// connections (1040).
+fn is_passing(err: &[u8]) -> bool {
+    matches!(crate::relay::read_err(err).0, 1053 | 3032 | 1040)
+}

@@ -1,0 +1,296 @@
+//! One statement: routed, checked out, sent, relayed; again elsewhere where that is provably safe, else an honest error.
+//!
+//! | what happened | what follows |
+//! | --- | --- |
+//! | the command did not reach the server whole | sent again |
+//! | a read outside a transaction, nothing forwarded | sent again |
+//! | refused because the server is read-only | from a follower: the primary; from the primary: held for the new one |
+//! | a read, partly forwarded | error 1159 behind the last whole packet |
+//! | inside a transaction | error 1213 / 40001 |
+//! | a write or COMMIT, answer lost | error 1105 / 08007: outcome unknown |
+
+use super::checkout::Unavailable;
+use super::lost::Lost;
+use super::{ClientSession, End, Incoming};
+use crate::classify::{Class, Classified};
+use crate::error::{ClientError, ErrorKind};
+use crate::metrics;
+use crate::relay::{Ended, Relay, Said, UploadError, upload};
+use crate::routing::{self, Route};
+use crate::session::Slot;
+use crate::types::StatementId;
+use crate::wire::command::Answer;
+use crate::wire::packet::write_packet;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::Instant;
+
+/// A statement or command on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    /// Its bytes.
+    pub incoming: Incoming,
+    /// The form of its answer.
+    pub answer: Answer,
+    /// What it is.
+    pub statement: Classified,
+    /// The prepared statement it executes, resets or fetches from.
+    pub prepared: Option<StatementId>,
+    /// The id that the answer to PREPARE gets.
+    pub new_id: u32,
+    /// The connection it must use, whatever the router says.
+    pub only: Option<Slot>,
+    /// It changes nothing on the server that matters if it is sent again.
+    pub repeatable: bool,
+}
+
+impl Request {
+    /// COM_QUERY.
+    pub fn text(incoming: Incoming, statement: Classified) -> Self {
+        Self {
+            incoming,
+            answer: Answer::Results,
+            statement,
+            prepared: None,
+            new_id: 0,
+            only: None,
+            repeatable: matches!(statement.class, Class::Begin { .. } | Class::Use | Class::Empty),
+        }
+    }
+}
+
+/// Why a prepared statement is not known to a connection.
+pub(super) enum PrepareFailed {
+    /// The server's ERR payload.
+    Refused(Bytes),
+    /// The connection broke.
+    Broken,
+    /// The statement lived on a connection that is gone and its text was too long to keep.
+    Gone,
+}
+
+/// How one attempt ended.
+pub(super) enum Attempt {
+    Done(Said),
+    Again(Slot),
+    Failed(ClientError, u8),
+    /// The server's own ERR packet, header included.
+    Refused(Bytes),
+    End(End),
+}
+
+impl ClientSession {
+    /// Runs a request to its end and takes it off the input. What the client read is in the answer's `errno`; errors of
+    /// the proxy's own count as errno 1105.
+    pub(super) async fn execute(&mut self, request: Request) -> Result<Said, End> {
+        let started = Instant::now();
+        let was_open = self.session.transaction().is_some();
+        let route = match request.only {
+            Some(slot) => Route { slot, repeatable: request.repeatable },
+            None => {
+                let route = routing::route(self.mode, &self.session, request.statement);
+                Route {
+                    repeatable: route.repeatable || (request.repeatable && self.session.transaction().is_none()),
+                    ..route
+                }
+            }
+        };
+        let said = self.attempts(request, route, started).await?;
+        self.handle.set_active(None);
+        self.count_pins();
+        self.count(&request, was_open, &said, started.elapsed());
+        Ok(said)
+    }
+
+    fn count(&self, request: &Request, was_open: bool, said: &Said, elapsed: std::time::Duration) {
+        let class = match (request.answer, request.statement.class) {
+            (Answer::Prepared, _) => metrics::Class::Prepare,
+            _ if was_open => metrics::Class::Transaction,
+            (_, Class::Begin { .. } | Class::Commit { .. } | Class::Rollback { .. } | Class::Savepoint | Class::Xa) => {
+                metrics::Class::Transaction
+            }
+            _ if request.prepared.is_some() => metrics::Class::Execute,
+            (_, Class::Read) => metrics::Class::Read,
+            (_, Class::Set | Class::Use) => metrics::Class::Set,
+            (_, Class::Write | Class::Multi | Class::Call | Class::LoadDataLocal) => metrics::Class::Write,
+            _ => metrics::Class::Other,
+        };
+        let target = match self.session.last() {
+            Slot::Primary => metrics::Target::Primary,
+            Slot::Follower => metrics::Target::Follower,
+        };
+        let stats = &self.around.stats;
+        stats.query(class, target, elapsed);
+        stats.received(request.incoming.length);
+        stats.sent(said.forwarded as usize);
+        if said.errno.is_some() {
+            stats.server_error();
+        }
+    }
+
+    async fn attempts(&mut self, mut request: Request, route: Route, started: Instant) -> Result<Said, End> {
+        let mut slot = route.slot;
+        let deadline = started + self.cluster().config.hold_max;
+        loop {
+            slot = match self.checkout(slot, deadline).await {
+                Ok(slot) => slot,
+                Err(unavailable) => return self.unavailable(request, unavailable).await,
+            };
+            match self.attempt(&mut request, slot, route.repeatable).await {
+                Attempt::Done(said) => {
+                    self.client.input.advance(request.incoming.length);
+                    return Ok(said);
+                }
+                Attempt::Again(next) if Instant::now() < deadline => slot = next,
+                Attempt::Again(_) => {
+                    let error =
+                        ClientError::new(ErrorKind::NoBackend, "holdfast: no server took the statement in time; retry");
+                    return self.unavailable(request, Unavailable::Error(error)).await;
+                }
+                Attempt::Failed(error, sequence) => {
+                    self.client.input.advance(request.incoming.length);
+                    self.refuse(&error, sequence).await?;
+                    if error.kind == ErrorKind::SessionStateLost {
+                        return Err(End::Error(error.kind));
+                    }
+                    return Ok(failed());
+                }
+                Attempt::Refused(packet) => {
+                    self.client.input.advance(request.incoming.length);
+                    self.client.write_all(&packet).await.map_err(|_| End::ClientGone)?;
+                    return Ok(failed());
+                }
+                Attempt::End(end) => return Err(end),
+            }
+        }
+    }
+
+    /// No connection: tells the client why.
+    async fn unavailable(&mut self, request: Request, why: Unavailable) -> Result<Said, End> {
+        if let Unavailable::End(end) = why {
+            return Err(end);
+        }
+        self.skip(request.incoming).await?;
+        match why {
+            Unavailable::Error(error) => {
+                self.refuse(&error, 1).await?;
+                if error.kind == ErrorKind::SessionStateLost {
+                    return Err(End::Error(error.kind));
+                }
+            }
+            Unavailable::Refused(err) => self.reply(&err, 1).await?,
+            Unavailable::End(end) => return Err(end),
+        }
+        Ok(failed())
+    }
+
+    /// Sends the request on the connection in `slot` and relays the answer.
+    async fn attempt(&mut self, request: &mut Request, slot: Slot, repeatable: bool) -> Attempt {
+        let owned = match self.ready_prepared(request, slot).await {
+            Ok(owned) => owned,
+            Err(why) => return self.prepare_failed(why, slot),
+        };
+        self.handle.set_active(Some(slot.index()));
+        let was_open = self.session.transaction().is_some();
+        let withhold = self.withhold(request, slot, was_open);
+        let Self { client, session, primary, follower, tracking, handle, .. } = self;
+        let Some(connection) = (match slot {
+            Slot::Primary => primary.as_mut(),
+            Slot::Follower => follower.as_mut(),
+        }) else {
+            return Attempt::Again(slot);
+        };
+        let length = request.incoming.length;
+        let sent = match (&owned, request.incoming.streamed) {
+            (_, true) => upload(client, &mut connection.channel).await,
+            (Some(bytes), false) => connection.channel.write_all(bytes).await.map_err(|_| UploadError::Backend),
+            (None, false) => {
+                connection.channel.write_all(&client.input[..length]).await.map_err(|_| UploadError::Backend)
+            }
+        };
+        if request.incoming.streamed {
+            request.incoming.length = 0;
+        }
+        if sent == Err(UploadError::Client) {
+            self.drop_connection(slot, None);
+            return Attempt::End(End::ClientGone);
+        }
+        let mut said = Said::default();
+        let shape = connection.shape;
+        let mut relay = Relay {
+            client,
+            backend: &mut connection.channel,
+            session,
+            slot,
+            tracking,
+            statement_id: request.new_id,
+            command: request.incoming.length,
+            kill: handle.kill.token(),
+            withhold,
+        };
+        let ended = relay.run(request.answer, shape, &mut said).await;
+        request.incoming.length = relay.command;
+        match ended {
+            Ended::Done => {
+                connection.is_current(session);
+                connection.count();
+                if sent.is_err() {
+                    // The server refused the upload and closes; what the client still sends can't be told apart.
+                    self.drop_connection(slot, None);
+                    return Attempt::End(End::Error(ErrorKind::MalformedPacket));
+                }
+                self.note(request, slot, &said);
+                Attempt::Done(said)
+            }
+            Ended::Withheld { errno, length } => self.withheld(slot, errno, length).await,
+            Ended::BackendLost { clean } => {
+                let whole = sent.is_ok();
+                self.backend_lost(request, slot, Lost { whole, clean, repeatable, was_open, said })
+            }
+            Ended::ClientLost => {
+                self.drop_connection(slot, None);
+                Attempt::End(End::ClientGone)
+            }
+            Ended::Malformed(malformed) => {
+                tracing::error!(session = self.handle.id.0, %malformed, "server broke the protocol");
+                self.backend_lost(request, slot, Lost { whole: true, clean: false, repeatable: false, was_open, said })
+            }
+        }
+    }
+
+    fn prepare_failed(&mut self, why: PrepareFailed, slot: Slot) -> Attempt {
+        match why {
+            PrepareFailed::Refused(payload) => {
+                let mut packet = BytesMut::new();
+                write_packet(&mut packet, &mut 1, &payload);
+                Attempt::Refused(packet.freeze())
+            }
+            PrepareFailed::Broken => match self.lost_while_preparing(slot) {
+                Some(error) => Attempt::Failed(error, 1),
+                None => Attempt::Again(slot),
+            },
+            PrepareFailed::Gone => {
+                let message = "holdfast: the prepared statement went with its server; prepare it again";
+                Attempt::Failed(ClientError::new(ErrorKind::UnknownStatement, message), 1)
+            }
+        }
+    }
+
+    /// Tells the session what was run.
+    #[inline]
+    fn note(&mut self, request: &Request, slot: Slot, said: &Said) {
+        if request.answer == Answer::Prepared {
+            return self.session.ran_on(slot);
+        }
+        match said.errno {
+            None => self.session.sent(slot, request.statement),
+            // Part of several statements may have been run.
+            Some(_) if request.statement.class == Class::Multi => self.session.sent(slot, request.statement),
+            Some(_) => self.session.ran_on(slot),
+        }
+    }
+}
+
+/// What `execute` answers when the client got an error that was not relayed.
+fn failed() -> Said {
+    Said { errno: Some(1105), ..Said::default() }
+}

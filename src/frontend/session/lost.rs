@@ -1,0 +1,132 @@
+//! When a server refuses as read-only, or goes away before its answer is whole: what is provably safe to send again, and
+//! what the client is told otherwise.
+
+use super::checkout::transaction_lost;
+use super::execute::{Attempt, Request};
+use super::{ClientSession, End};
+use crate::classify::{Class, Flags};
+use crate::error::{ClientError, ErrorKind};
+use crate::metrics;
+use crate::relay::Said;
+use crate::routing::Mode;
+use crate::session::Slot;
+use crate::topology::Hint;
+use crate::wire::err::ErrPacket;
+use crate::wire::packet::write_packet;
+use bytes::BytesMut;
+use std::sync::atomic::Ordering;
+
+/// What is known of an answer that was lost.
+pub(super) struct Lost {
+    /// The command reached the socket whole.
+    pub whole: bool,
+    /// An error may stand behind what was forwarded.
+    pub clean: bool,
+    /// It may be sent again if nothing was forwarded.
+    pub repeatable: bool,
+    /// A transaction was open when it was sent.
+    pub was_open: bool,
+    pub said: Said,
+}
+
+impl ClientSession {
+    /// Which ERR as first packet is not for the client to see.
+    pub(super) fn withhold(&self, request: &Request, slot: Slot, in_transaction: bool) -> fn(u16, &[u8]) -> bool {
+        if self.mode == Mode::Followers || (request.incoming.streamed && slot == Slot::Primary) {
+            return |_, _| false;
+        }
+        match slot {
+            // A read-only transaction that lives on a follower: the answer must be that of its own server.
+            Slot::Follower if in_transaction => refused_by_fence,
+            _ if in_transaction => |_, _| false,
+            Slot::Follower => refused_by_follower,
+            Slot::Primary => refused_by_fence,
+        }
+    }
+
+    /// The server refused because it is read-only: nothing was executed.
+    pub(super) async fn withheld(&mut self, slot: Slot, errno: u16, length: usize) -> Attempt {
+        let Some(connection) = self.slot(slot).as_mut() else { return Attempt::Again(Slot::Primary) };
+        let packet = connection.channel.input.split_to(length).freeze();
+        let backend = connection.backend;
+        connection.channel.release();
+        let cluster = self.cluster().clone();
+        if slot == Slot::Follower && self.session.transaction() == Some(Slot::Follower) {
+            let message = b"Cannot execute statement in a READ ONLY transaction.";
+            let mut packet = BytesMut::new();
+            write_packet(&mut packet, &mut 1, &ErrPacket { code: 1792, state: *b"25006", message }.payload());
+            return Attempt::Refused(packet.freeze());
+        }
+        if slot == Slot::Follower {
+            tracing::debug!(session = self.handle.id.0, errno, "refused by a follower, run on the primary");
+            metrics::rerun(&cluster.name.0, "follower_refused");
+            return Attempt::Again(Slot::Primary);
+        }
+        let asked = cluster.topology.suspect(backend, Hint::ReadOnly);
+        match cluster.topology.primary_since(asked, cluster.config.hold_max).await {
+            Some(topology) if topology.primary != Some(backend) => Attempt::Again(Slot::Primary),
+            // Asked again, the same server is the primary (or none is): its word stands.
+            _ => Attempt::Refused(packet),
+        }
+    }
+
+    /// The connection ended before the answer did.
+    pub(super) fn backend_lost(&mut self, request: &Request, slot: Slot, lost: Lost) -> Attempt {
+        self.drop_connection(slot, Some(Hint::ConnectionLost));
+        if self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed) {
+            return Attempt::End(End::Killed);
+        }
+        let nothing = lost.said.forwarded == 0;
+        if !nothing && !lost.clean {
+            return Attempt::End(End::Error(ErrorKind::ResultCut));
+        }
+        let sequence = if nothing { 1 } else { lost.said.next_sequence };
+        let pinned = self.session.pins().lost_with_connection().filter(|_| slot == Slot::Primary);
+        if let Some(pin) = pinned {
+            let message = format!(
+                "holdfast: the server went away and took this session's state ({}) along; reconnect",
+                pin.as_str()
+            );
+            return Attempt::Failed(ClientError::new(ErrorKind::SessionStateLost, message), sequence);
+        }
+        let ends_transaction = request.statement.class == Class::Xa
+            || matches!(request.statement.class, Class::Commit { .. } | Class::Multi)
+            || request.statement.flags.contains(Flags::IMPLICIT_COMMIT);
+        if lost.was_open && !(lost.whole && ends_transaction) {
+            return Attempt::Failed(transaction_lost(), sequence);
+        }
+        if !lost.was_open && nothing && (!lost.whole || lost.repeatable) && !request.incoming.streamed {
+            return Attempt::Again(slot);
+        }
+        if request.statement.class == Class::Read {
+            let message = "holdfast: the server went away in the middle of the result; run the statement again";
+            return Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), sequence);
+        }
+        let message = "holdfast: the server went away before it answered; whether the statement was executed is unknown: check before running it again";
+        Attempt::Failed(ClientError::new(ErrorKind::OutcomeUnknown, message), sequence)
+    }
+}
+
+/// Errors by which a follower says that a statement is no pure read: 1290 (read-only options), 1792 (read-only
+/// transaction), 1836 (read-only mode), 3100/3101 (group replication's hooks).
+fn refused_by_follower(errno: u16, message: &[u8]) -> bool {
+    match errno {
+        1290 => names_read_only(message),
+        1792 | 1836 | 3100 | 3101 => true,
+        _ => false,
+    }
+}
+
+/// Errors by which a fenced primary says that it takes no writes; the statement was not executed.
+fn refused_by_fence(errno: u16, message: &[u8]) -> bool {
+    match errno {
+        1290 => names_read_only(message),
+        1836 => true,
+        _ => false,
+    }
+}
+
+/// 1290 is also said of other options (`--secure-file-priv`).
+fn names_read_only(message: &[u8]) -> bool {
+    memchr::memmem::find(message, b"read-only").is_some() || memchr::memmem::find(message, b"read_only").is_some()
+}

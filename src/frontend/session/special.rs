@@ -1,0 +1,268 @@
+//! Commands that are not statements: ping, schema, options, reset, a new user, replicas.
+
+use super::execute::Request;
+use super::{ClientSession, End, Incoming, STATEMENTS_MAX, UNSEEN, tracking};
+use crate::backend::observe;
+use crate::classify::{Class, Classified, Hint};
+use crate::config::ProxyProtocol;
+use crate::error::{ClientError, ErrorKind};
+use crate::frontend::login::{ChangeRequest, LoginContext, change_user};
+use crate::frontend::prove::Prover;
+use crate::frontend::shared::{dialect, facade};
+use crate::routing;
+use crate::session::Session;
+use crate::session::Slot;
+use crate::wire::command::{Answer, Command};
+use crate::wire::handshake::Attributes;
+use crate::wire::ok::{HEADER as OK_HEADER, OkPacket};
+use crate::wire::packet::HEADER;
+use bytes::Buf;
+
+impl ClientSession {
+    /// COM_PING: the proxy is there.
+    pub(super) async fn ping(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.skip(incoming).await?;
+        self.ok().await
+    }
+
+    /// An OK of the proxy's own.
+    pub(super) async fn ok(&mut self) -> Result<(), End> {
+        let status = self.session.status();
+        let ok = OkPacket { header: OK_HEADER, affected_rows: 0, last_insert_id: 0, status, warnings: 0, tail: b"" };
+        self.reply(&ok.payload(), 1).await
+    }
+
+    /// A command without meaning to the proxy: to the transaction's connection, or the primary's.
+    pub(super) async fn pass(&mut self, incoming: Incoming, command: Command) -> Result<(), End> {
+        let request = Request { answer: command.answer(), ..self.plain(incoming) };
+        self.execute(request).await.map(drop)
+    }
+
+    fn plain(&self, incoming: Incoming) -> Request {
+        let statement = Classified { class: Class::Use, hint: Hint::Primary, ..UNSEEN };
+        Request { answer: Answer::OnePacket, ..Request::text(incoming, statement) }
+    }
+
+    /// COM_INIT_DB.
+    pub(super) async fn init_db(&mut self, incoming: Incoming) -> Result<(), End> {
+        let schema: Box<[u8]> = self.payload(incoming).get(1..).unwrap_or_default().into();
+        let said = self.execute(self.plain(incoming)).await?;
+        if said.errno.is_none() {
+            self.session.set_schema(&schema);
+            let slot = self.session.last();
+            self.current(slot);
+        }
+        Ok(())
+    }
+
+    /// Notes that the connection in `slot` has all of the session's state.
+    fn current(&mut self, slot: Slot) {
+        let Self { session, primary, follower, .. } = self;
+        let connection = match slot {
+            Slot::Primary => primary,
+            Slot::Follower => follower,
+        };
+        if let Some(connection) = connection {
+            connection.is_current(session);
+        }
+    }
+
+    /// COM_SET_OPTION: multi-statements on (0) or off (1).
+    pub(super) async fn set_option(&mut self, incoming: Incoming) -> Result<(), End> {
+        let option = self.payload(incoming).get(1..3).map(|o| u16::from_le_bytes([o[0], o[1]]));
+        let said = self.execute(self.plain(incoming)).await?;
+        if let (None, Some(option @ 0..=1)) = (said.errno, option) {
+            self.session.multi_statements = Some(option == 0);
+            let slot = self.session.last();
+            self.current(slot);
+        }
+        Ok(())
+    }
+
+    /// COM_RESET_CONNECTION: the primary's connection is reset, the follower's is given up.
+    pub(super) async fn reset_connection(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.drop_connection(Slot::Follower, None);
+        let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
+        let said = self.execute(Request { only: Some(slot), ..self.plain(incoming) }).await?;
+        if said.errno.is_some() {
+            return Ok(());
+        }
+        self.session.reset();
+        self.tracking = tracking(&self.identity, &self.session);
+        let slot = self.session.last();
+        let Self { session, primary, follower, .. } = self;
+        let connection = match slot {
+            Slot::Primary => primary,
+            Slot::Follower => follower,
+        };
+        let Some(connection) = connection else { return Ok(()) };
+        // Tracking was reset with the rest.
+        match connection.track().await {
+            Ok(ok) => {
+                session.begin(|session| observe(session, slot, &ok));
+                connection.is_current(session);
+            }
+            Err(_) => drop(self.drop_connection(slot, None)),
+        }
+        Ok(())
+    }
+
+    /// The client changed `session_track_system_variables`: notes what it wants and tracks everything again.
+    pub(super) async fn reread_tracked(&mut self) -> Result<(), End> {
+        let slot = self.session.last();
+        let Some(connection) = self.slot(slot) else { return Ok(()) };
+        let wanted = connection.tracked_variables().await;
+        let again = match &wanted {
+            Ok(_) => connection.track().await.map(drop),
+            Err(_) => Ok(()),
+        };
+        match (wanted, again) {
+            (Ok(wanted), Ok(())) => {
+                self.session.track(&wanted);
+                self.tracking = tracking(&self.identity, &self.session);
+            }
+            _ => drop(self.drop_connection(slot, None)),
+        }
+        Ok(())
+    }
+
+    /// A statement inside a read-only transaction on a follower left state (a user variable, a text PREPARE) that the
+    /// primary's connection must have too: it runs there as well, its answer unseen.
+    pub(super) async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
+        let deadline = super::checkout::hold_deadline(self.cluster());
+        let mirrored = match self.checkout(Slot::Primary, deadline).await {
+            Ok(slot) => match self.slot(slot) {
+                Some(connection) => connection.command(payload, Answer::Results).await.is_ok(),
+                None => false,
+            },
+            Err(super::checkout::Unavailable::End(end)) => return Err(end),
+            Err(_) => false,
+        };
+        if !mirrored {
+            tracing::warn!(
+                session = self.handle.id.0,
+                "state set in a read-only transaction did not reach the primary"
+            );
+            self.drop_connection(Slot::Primary, None);
+        }
+        Ok(())
+    }
+
+    /// COM_REGISTER_SLAVE: from here on the client is a replica.
+    pub(super) async fn register_replica(&mut self, incoming: Incoming) -> Result<(), End> {
+        routing::follow_primary_only(&mut self.session);
+        self.pass(incoming, Command::RegisterReplica).await
+    }
+
+    /// COM_BINLOG_DUMP(_GTID): the connection becomes a byte stream both ways (semi-sync replicas answer) until one side
+    /// closes.
+    pub(super) async fn binlog_dump(&mut self, incoming: Incoming) -> Result<(), End> {
+        routing::follow_primary_only(&mut self.session);
+        let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
+        let deadline = super::checkout::hold_deadline(self.cluster());
+        let Ok(slot) = self.checkout(slot, deadline).await else {
+            self.skip(incoming).await?;
+            let error =
+                ClientError::new(ErrorKind::NoBackend, "holdfast: no server to read the binary log from; retry");
+            return self.refuse(&error, 1).await;
+        };
+        let Some(mut backend) = self.slot(slot).take() else { return Err(End::ClientGone) };
+        debug_assert!(incoming.length > HEADER);
+        let server = &mut backend.channel;
+        if server.write_all(&self.client.input).await.is_err() {
+            return Err(End::ClientGone);
+        }
+        let sent = self.client.input.len();
+        self.client.input.advance(sent);
+        let kill = self.handle.kill.clone();
+        // There is no transaction to finish, and a replica connects again.
+        let shutdown = self.around.shutdown.clone();
+        loop {
+            tokio::select! {
+                n = server.fill() => {
+                    let Ok(1..) = n else { return Err(End::ClientGone) };
+                    self.client.write_all(&server.input).await.map_err(|_| End::ClientGone)?;
+                    let n = server.input.len();
+                    server.input.advance(n);
+                }
+                n = self.client.fill() => {
+                    let Ok(1..) = n else { return Err(End::ClientGone) };
+                    server.write_all(&self.client.input).await.map_err(|_| End::ClientGone)?;
+                    let n = self.client.input.len();
+                    self.client.input.advance(n);
+                }
+                () = kill.cancelled() => return Err(End::Killed),
+                () = shutdown.cancelled() => return Err(End::Shutdown),
+            }
+        }
+    }
+}
+
+impl ClientSession {
+    /// COM_CHANGE_USER: a login on this connection; the session starts anew.
+    pub(super) async fn change_user(&mut self, incoming: Incoming) -> Result<(), End> {
+        let payload = self.payload(incoming).to_vec();
+        self.skip(incoming).await?;
+        for slot in [Slot::Primary, Slot::Follower] {
+            self.drop_connection(slot, None);
+        }
+        Box::pin(self.log_in_again(&payload)).await
+    }
+
+    async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
+        let listener = self.around.listener.clone();
+        let Some(facade) = facade(&listener) else {
+            let message = "holdfast: no server is known yet; retry later";
+            return Err(self.fatal(ErrorKind::NoBackend, message).await);
+        };
+        let mut prover = Prover::new(&listener, self.mode);
+        let context = LoginContext {
+            facade: &facade,
+            session: self.handle.id,
+            tls: &listener.tls,
+            accounts: &listener.accounts,
+            rsa: &self.around.rsa,
+            failures: &listener.failures,
+            peer: self.identity.peer,
+            proxy_protocol: ProxyProtocol::Off,
+            trusted: false,
+            timeout: listener.config.handshake_timeout,
+            compression: listener.config.compression,
+        };
+        let request = ChangeRequest {
+            payload,
+            sequence: 1,
+            capabilities: self.identity.capabilities,
+            nonce: self.identity.nonce,
+            secure: self.identity.secure,
+            max_packet_size: self.identity.max_packet_size,
+        };
+        let changed = match change_user(&mut self.client, &context, &request, &mut prover).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                tracing::info!(session = self.handle.id.0, why = error.as_str(), "user not changed");
+                return Err(End::Error(ErrorKind::AccessDenied));
+            }
+        };
+        self.identity.user = changed.user.into();
+        self.identity.credential = changed.credential;
+        self.identity.attributes = changed.attributes;
+        self.identity.nonce = changed.nonce;
+        self.identity.collation = changed.collation.unwrap_or(u16::from(facade.collation));
+        self.identity.place = prover.user_place.take();
+        let dialect = dialect(&facade, self.identity.collation);
+        self.session = Session::new(changed.database.as_deref(), dialect, STATEMENTS_MAX);
+        if let Some(proof) = prover.proof.take() {
+            self.begin(proof);
+        }
+        self.tracking = tracking(&self.identity, &self.session);
+        Ok(())
+    }
+}
+
+/// True for a replica of MySQL and for mysqlbinlog, which say so in their connection attributes. Long before they ask for
+/// the log they ask who the server is and whether it is semi-synchronous, and that must be the server they will read from.
+pub(super) fn reads_binary_log(attributes: &[u8]) -> bool {
+    let is_reader = |(key, value): (&[u8], &[u8])| key == b"_client_role" && value == b"binary_log_listener";
+    Attributes::new(attributes).filter_map(Result::ok).any(is_reader)
+}

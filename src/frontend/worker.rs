@@ -1,0 +1,269 @@
+//! A worker: one thread, one current-thread runtime, its own sessions and their backend connections.
+//!
+//! The acceptor hands sockets over a bounded channel; from then on a session never leaves its thread. Shared with other
+//! workers are only topology snapshots, accounts, the registry and the metrics.
+
+use super::login::{LoginContext, LoginError, login};
+use super::prove::Prover;
+use super::session::{ClientSession, Identity, STATEMENTS_MAX, Surroundings};
+use super::shared::{Listener, Place, Registry, dialect, facade};
+use super::signal::Signal;
+use crate::accounts::RsaKey;
+use crate::config::ListenerMode;
+use crate::error::{ClientError, ErrorKind};
+use crate::metrics::{self, FLUSH_EVERY, LoginResult, WorkerStats};
+use crate::routing::Mode;
+use crate::session::Session;
+use crate::transport::{Channel, Io};
+use crate::wire::err;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+/// Sockets that wait for a worker to take them.
+const HANDED_OVER_MAX: usize = 1024;
+/// How long a client that connects before any server is known waits for one.
+const FACADE_WAIT: Duration = Duration::from_secs(5);
+
+/// A client that was accepted.
+pub struct Accepted {
+    /// Its socket, non-blocking.
+    pub socket: TcpStream,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The listener it came in by.
+    pub listener: Arc<Listener>,
+    /// Its place among the listener's sessions.
+    pub place: Place,
+}
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct WorkerContext {
+    /// Where KILL looks ids up.
+    pub registry: Arc<Registry>,
+    /// The process' key for passwords without TLS.
+    pub rsa: Arc<RsaKey>,
+    /// Cancelled when the proxy shuts down.
+    pub shutdown: Signal,
+}
+
+/// A running worker.
+pub struct Worker {
+    sender: mpsc::Sender<Accepted>,
+    sessions: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts worker number `n`.
+    pub fn spawn(n: usize, context: WorkerContext) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(HANDED_OVER_MAX);
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sessions);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
+            // A task of its own: what is handed to block_on is polled whenever any session is.
+            let local = LocalSet::new();
+            let running = local.spawn_local(run(receiver, context, count));
+            if let Err(error) = local.block_on(&runtime, running) {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        })?;
+        Ok(Self { sender, sessions, thread })
+    }
+
+    /// Sessions it has now.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Hands a client over; gives it back if the worker is far behind.
+    pub fn hand_over(&self, accepted: Accepted) -> Result<(), Accepted> {
+        self.sender.try_send(accepted).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(accepted) | mpsc::error::TrySendError::Closed(accepted) => accepted,
+        })
+    }
+
+    /// Lets it end once its sessions have, and waits for that. Blocking.
+    pub fn join(self) {
+        drop(self.sender);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+/// One worker's counters, by listener.
+#[derive(Default)]
+struct Counters(RefCell<HashMap<String, Rc<WorkerStats>>>);
+
+impl Counters {
+    fn of(&self, listener: &Listener) -> Rc<WorkerStats> {
+        let mut counters = self.0.borrow_mut();
+        let name = &listener.config.name;
+        if let Some(stats) = counters.get(name) {
+            return Rc::clone(stats);
+        }
+        let stats = Rc::new(WorkerStats::new(name, &listener.cluster.name.0));
+        counters.insert(name.clone(), Rc::clone(&stats));
+        stats
+    }
+
+    fn flush(&self) {
+        self.0.borrow().values().for_each(|stats| stats.flush());
+        metrics::flush_backends();
+    }
+}
+
+async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, sessions: Arc<AtomicUsize>) {
+    let counters = Rc::new(Counters::default());
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut flush = tokio::time::interval(FLUSH_EVERY);
+    loop {
+        tokio::select! {
+            accepted = receiver.recv() => {
+                let Some(accepted) = accepted else { break };
+                let (context, sessions) = (context.clone(), Arc::clone(&sessions));
+                let stats = counters.of(&accepted.listener);
+                sessions.fetch_add(1, Ordering::Relaxed);
+                tasks.spawn_local(async move {
+                    serve(accepted, context, stats).await;
+                    sessions.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a session panicked");
+                }
+            }
+            _ = flush.tick() => counters.flush(),
+        }
+    }
+    while let Some(_ended) = tasks.join_next().await {}
+    counters.flush();
+}
+
+/// One client, from its first byte to its last.
+async fn serve(accepted: Accepted, context: WorkerContext, stats: Rc<WorkerStats>) {
+    let Accepted { socket, peer, listener, place } = accepted;
+    let _gauge = metrics::session(&listener.config.name);
+    let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
+    let channel = Channel::new(Io::Plain(socket));
+    let registered = context.registry.register();
+    let session = Box::pin(log_in(channel, peer, &listener, &context, stats, &registered.handle)).await;
+    let Some(mut session) = session else { return };
+    let end = session.run().await;
+    tracing::debug!(session = registered.handle.id.0, end = end.as_str(), "session ended");
+    drop((session, place));
+}
+
+/// The client's login; what is refused was told to the client and logged.
+async fn log_in(
+    mut channel: Channel,
+    peer: SocketAddr,
+    listener: &Arc<Listener>,
+    context: &WorkerContext,
+    stats: Rc<WorkerStats>,
+    handle: &Arc<super::shared::SessionHandle>,
+) -> Option<ClientSession> {
+    let config = &listener.config;
+    let Some(facade) = known_facade(listener, context).await else {
+        let message =
+            format!("holdfast: no server of cluster {} has been reached yet; retry later", listener.cluster.name);
+        let error = ClientError::new(ErrorKind::NoBackend, message);
+        metrics::login(&config.name, LoginResult::Failed);
+        let _ = channel.write_packet(&mut 0, &err::early_error(&error)).await;
+        channel.shutdown().await;
+        return None;
+    };
+    let mode = mode(config.mode);
+    let mut prover = Prover::new(listener, mode);
+    let login_context = LoginContext {
+        facade: &facade,
+        session: handle.id,
+        tls: &listener.tls,
+        accounts: &listener.accounts,
+        rsa: &context.rsa,
+        failures: &listener.failures,
+        peer: peer.ip(),
+        proxy_protocol: config.proxy_protocol,
+        trusted: config.trusted_networks.iter().any(|network| network.contains(peer.ip())),
+        timeout: config.handshake_timeout,
+        compression: config.compression,
+    };
+    let client = tokio::select! {
+        client = login(channel, &login_context, &mut prover) => client,
+        () = context.shutdown.cancelled() => return None,
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => {
+            let result = if let LoginError::Refused(_) = error { LoginResult::Refused } else { LoginResult::Failed };
+            metrics::login(&config.name, result);
+            tracing::info!(listener = %config.name, %peer, %error, "login failed");
+            return None;
+        }
+    };
+    metrics::login(&config.name, LoginResult::Ok);
+    let dialect = dialect(&facade, client.collation);
+    let session = Session::new(client.database.as_deref(), dialect, STATEMENTS_MAX);
+    let identity = Identity {
+        user: client.user.into(),
+        credential: client.credential,
+        capabilities: client.capabilities,
+        collation: client.collation,
+        attributes: client.attributes,
+        max_packet_size: client.max_packet_size,
+        nonce: client.nonce,
+        secure: client.secure,
+        peer: client.peer,
+        place: prover.user_place.take(),
+    };
+    let around = Surroundings {
+        listener: Arc::clone(listener),
+        registry: Arc::clone(&context.registry),
+        stats,
+        rsa: Arc::clone(&context.rsa),
+        shutdown: context.shutdown.clone(),
+    };
+    let mut session = ClientSession::new(client.channel, identity, session, mode, around, Arc::clone(handle));
+    if let Some(proof) = prover.proof.take() {
+        session.begin(proof);
+    }
+    Some(session)
+}
+
+/// What to greet with, waiting a little for the first server to be known.
+async fn known_facade(listener: &Listener, context: &WorkerContext) -> Option<super::login::ServerFacade> {
+    let mut changed = listener.cluster.topology.changed();
+    let wait = async {
+        loop {
+            changed.mark_unchanged();
+            if let Some(facade) = facade(listener) {
+                return Some(facade);
+            }
+            changed.changed().await.ok()?;
+        }
+    };
+    tokio::select! {
+        facade = tokio::time::timeout(FACADE_WAIT, wait) => facade.ok().flatten(),
+        () = context.shutdown.cancelled() => None,
+    }
+}
+
+fn mode(mode: ListenerMode) -> Mode {
+    match mode {
+        ListenerMode::Split => Mode::Split,
+        ListenerMode::Primary => Mode::Primary,
+        ListenerMode::Followers => Mode::Followers,
+    }
+}

@@ -1,0 +1,275 @@
+//! Numbers for Prometheus: every name, label and unit of the project is here.
+//!
+//! The data path counts in plain [`Cell`]s of its worker ([`WorkerStats`], [`BackendStats`]) and adds them to the
+//! process's counters every [`FLUSH_EVERY`]; a query costs it no atomic and no lookup. What is rare (a login, a hold, a
+//! role change) is counted at once. Gauges of things that live are guards, so that none is forgotten on an error's path.
+//! Labels are enums or names of the configuration, never what a client wrote.
+
+mod events;
+pub mod histogram;
+#[cfg(test)]
+mod tests;
+
+pub use events::*;
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, counter, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// How often a worker flushes its own counts.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(500);
+
+macro_rules! names {
+    ($($constant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
+        $(const $constant: &str = $name;)*
+        /// Every metric: name, kind, help.
+        const ALL: &[(&str, Kind, &str)] = &[$(($name, Kind::$kind, $help)),*];
+    };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+names! {
+    QUERIES = "holdfast_queries_total", Counter, "Commands answered, by class and by the role of the server that answered.";
+    QUERY_SECONDS = "holdfast_query_duration_seconds", Histogram, "From a command's last byte to its answer's last byte.";
+    CLIENT_RECEIVED = "holdfast_client_received_bytes_total", Counter, "Bytes read from clients.";
+    CLIENT_SENT = "holdfast_client_sent_bytes_total", Counter, "Bytes written to clients.";
+    SERVER_ERRORS = "holdfast_server_errors_total", Counter, "ERR packets of servers passed on to clients.";
+    BACKEND_QUERIES = "holdfast_backend_queries_total", Counter, "Commands answered, by server.";
+    BACKEND_RECEIVED = "holdfast_backend_received_bytes_total", Counter, "Bytes read from servers.";
+    BACKEND_SENT = "holdfast_backend_sent_bytes_total", Counter, "Bytes written to servers.";
+    BACKEND_CONNECTIONS = "holdfast_backend_connections", Gauge, "Open connections to a server, probes excluded.";
+    BACKEND_CONNECTS = "holdfast_backend_connects_total", Counter, "Attempts to connect and log in, by result.";
+    BACKEND_ROLE = "holdfast_backend_role", Gauge, "1 for the role a server has been proven to have, 0 for the others.";
+    BACKEND_LAG = "holdfast_backend_lag_seconds", Gauge, "How far a follower is behind, as the last probe saw it.";
+    TERM = "holdfast_term", Gauge, "Counts the primary changes of a cluster.";
+    PRIMARY_CHANGES = "holdfast_primary_changes_total", Counter, "New primaries proven.";
+    SESSIONS = "holdfast_client_sessions", Gauge, "Clients connected.";
+    ACCEPTED = "holdfast_client_connections_total", Counter, "Connections accepted from clients.";
+    REFUSED = "holdfast_client_connections_refused_total", Counter, "Connections closed before a login, by reason.";
+    LOGINS = "holdfast_logins_total", Counter, "Logins by result: ok, refused (wrong proof or rights), failed (no answer to be had).";
+    PINNED = "holdfast_pinned_sessions", Gauge, "Sessions that must keep their server connection, by reason.";
+    ERRORS = "holdfast_errors_total", Counter, "Errors of the proxy's own, by kind and by the side that failed.";
+    RERUNS = "holdfast_reruns_total", Counter, "Statements run again elsewhere before their client saw anything, by reason.";
+    FALLBACKS = "holdfast_read_fallbacks_total", Counter, "Reads for which no follower qualified.";
+    HOLDS = "holdfast_holds_total", Counter, "Statements that had to wait for a server.";
+    HOLD_ENDS = "holdfast_hold_ends_total", Counter, "How waiting ended: released, timed_out, abandoned (the client left).";
+    HOLDING = "holdfast_holding", Gauge, "Statements waiting for a server now.";
+    HOLD_SECONDS = "holdfast_hold_duration_seconds", Histogram, "How long statements waited for a server.";
+    RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";
+    BUILD = "holdfast_build_info", Gauge, "1, with the version as label.";
+}
+
+/// Sets the process's recorder up and describes all metrics. A second call gives the same handle.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // It only fails if something else in this process installed one; then ours stays empty.
+        let _ = metrics::set_global_recorder(recorder);
+        describe();
+        gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1);
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
+
+/// All metrics in Prometheus' text format (version 0.0.4).
+pub fn render(handle: &PrometheusHandle) -> String {
+    let help = |name: &str| ALL.iter().find(|(known, ..)| *known == name).map_or("", |(_, _, help)| help);
+    handle.render() + &histogram::render(help)
+}
+
+fn describe() {
+    for (name, kind, help) in ALL {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(*name, *help),
+            Kind::Gauge => metrics::describe_gauge!(*name, *help),
+            Kind::Histogram => {}
+        }
+    }
+}
+
+/// What kind of command a client sent; a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A pure read.
+    Read,
+    /// Anything that may change data.
+    Write,
+    /// BEGIN, COMMIT and the like, and what is inside a transaction.
+    Transaction,
+    /// SET, USE.
+    Set,
+    /// COM_STMT_PREPARE.
+    Prepare,
+    /// COM_STMT_EXECUTE outside a transaction.
+    Execute,
+    /// Everything else.
+    Other,
+}
+
+impl Class {
+    const ALL: [(Self, &str); 7] = [
+        (Self::Read, "read"),
+        (Self::Write, "write"),
+        (Self::Transaction, "transaction"),
+        (Self::Set, "set"),
+        (Self::Prepare, "prepare"),
+        (Self::Execute, "execute"),
+        (Self::Other, "other"),
+    ];
+}
+
+/// The role of the server that answered; a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The primary.
+    Primary,
+    /// A follower.
+    Follower,
+}
+
+impl Target {
+    const ALL: [(Self, &str); 2] = [(Self::Primary, "primary"), (Self::Follower, "follower")];
+}
+
+/// A plain number of a worker and the process's counter it is added to.
+struct Tally(Cell<u64>, Counter);
+
+impl Tally {
+    fn new(counter: Counter) -> Self {
+        Self(Cell::new(0), counter)
+    }
+
+    fn add(&self, count: u64) {
+        self.0.set(self.0.get() + count);
+    }
+
+    fn flush(&self) {
+        let count = self.0.replace(0);
+        if count > 0 {
+            self.1.increment(count);
+        }
+    }
+}
+
+/// What one worker counts for one listener. Belongs to the worker's thread; flush it every [`FLUSH_EVERY`]. What is left
+/// is flushed on drop.
+pub struct WorkerStats {
+    /// By class and target.
+    queries: [[(histogram::Local, Counter); 2]; 7],
+    received: Tally,
+    sent: Tally,
+    server_errors: Tally,
+}
+
+impl WorkerStats {
+    /// Counts for that listener and its cluster.
+    pub fn new(listener: &str, cluster: &str) -> Self {
+        let labels = [("listener", listener.to_owned()), ("cluster", cluster.to_owned())];
+        let of = |class: usize, target: usize| {
+            let (class, target) = (Class::ALL[class].1, Target::ALL[target].1);
+            let labels = [("listener", listener), ("cluster", cluster), ("class", class), ("target", target)];
+            let owned: Vec<_> = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+            (histogram::Local::new(histogram::series(QUERY_SECONDS, &labels)), counter!(QUERIES, &owned))
+        };
+        Self {
+            queries: std::array::from_fn(|class| std::array::from_fn(|target| of(class, target))),
+            received: Tally::new(counter!(CLIENT_RECEIVED, &labels)),
+            sent: Tally::new(counter!(CLIENT_SENT, &labels)),
+            server_errors: Tally::new(counter!(SERVER_ERRORS, &labels)),
+        }
+    }
+
+    /// One command was answered; `elapsed` from its last byte to the answer's last.
+    pub fn query(&self, class: Class, target: Target, elapsed: Duration) {
+        self.queries[class as usize][target as usize].0.record(elapsed);
+    }
+
+    /// Bytes read from clients.
+    pub fn received(&self, bytes: usize) {
+        self.received.add(bytes as u64);
+    }
+
+    /// Bytes written to clients.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.add(bytes as u64);
+    }
+
+    /// A server's ERR packet was passed on.
+    pub fn server_error(&self) {
+        self.server_errors.add(1);
+    }
+
+    /// Adds what was counted since the last time to the process's counters.
+    pub fn flush(&self) {
+        for (durations, counter) in self.queries.iter().flatten() {
+            let count = durations.flush();
+            if count > 0 {
+                counter.increment(count);
+            }
+        }
+        [&self.received, &self.sent, &self.server_errors].into_iter().for_each(Tally::flush);
+    }
+}
+
+impl Drop for WorkerStats {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// What one worker counts for one server; as [`WorkerStats`].
+pub struct BackendStats {
+    queries: Tally,
+    received: Tally,
+    sent: Tally,
+}
+
+impl BackendStats {
+    /// Counts for that server.
+    pub fn new(cluster: &str, backend: &str) -> Self {
+        let labels = [("cluster", cluster.to_owned()), ("backend", backend.to_owned())];
+        Self {
+            queries: Tally::new(counter!(BACKEND_QUERIES, &labels)),
+            received: Tally::new(counter!(BACKEND_RECEIVED, &labels)),
+            sent: Tally::new(counter!(BACKEND_SENT, &labels)),
+        }
+    }
+
+    /// It answered one command.
+    pub fn query(&self) {
+        self.queries.add(1);
+    }
+
+    /// Bytes read from it.
+    pub fn received(&self, bytes: usize) {
+        self.received.add(bytes as u64);
+    }
+
+    /// Bytes written to it.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.add(bytes as u64);
+    }
+
+    /// Adds what was counted since the last time to the process's counters.
+    pub fn flush(&self) {
+        [&self.queries, &self.received, &self.sent].into_iter().for_each(Tally::flush);
+    }
+}
+
+impl Drop for BackendStats {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

@@ -1,0 +1,180 @@
+//! Guards for what lives, and one function for each rare event.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{Gauge, counter, gauge};
+
+use super::histogram::{Series, series};
+use super::{
+    ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, ERRORS, FALLBACKS,
+    HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM,
+};
+use crate::error::{ErrorKind, Side};
+use crate::types::Role;
+
+/// Counts itself in a gauge as long as it lives.
+#[must_use = "it counts only as long as it lives"]
+pub struct Guard(Gauge);
+
+impl Guard {
+    fn new(gauge: Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// A client is connected to that listener; also counts the connection.
+pub fn session(listener: &str) -> Guard {
+    counter!(ACCEPTED, "listener" => listener.to_owned()).increment(1);
+    Guard::new(gauge!(SESSIONS, "listener" => listener.to_owned()))
+}
+
+/// A connection to that server is open.
+pub fn backend_connection(cluster: &str, backend: &str) -> Guard {
+    let labels = [("cluster", cluster.to_owned()), ("backend", backend.to_owned())];
+    Guard::new(gauge!(BACKEND_CONNECTIONS, &labels))
+}
+
+thread_local! {
+    static BACKENDS: RefCell<HashMap<(String, String), Rc<BackendStats>>> = RefCell::default();
+}
+
+/// This worker's counts for that server.
+pub fn backend_stats(cluster: &str, backend: &str) -> Rc<BackendStats> {
+    BACKENDS.with_borrow_mut(|backends| {
+        let key = (cluster.to_owned(), backend.to_owned());
+        Rc::clone(backends.entry(key).or_insert_with(|| Rc::new(BackendStats::new(cluster, backend))))
+    })
+}
+
+/// Flushes what this worker counted for all servers; with [`super::FLUSH_EVERY`].
+pub fn flush_backends() {
+    BACKENDS.with_borrow(|backends| backends.values().for_each(|stats| stats.flush()));
+}
+
+/// A session is pinned for that reason.
+pub fn pin(listener: &str, reason: &'static str) -> Guard {
+    Guard::new(gauge!(PINNED, "listener" => listener.to_owned(), "reason" => reason))
+}
+
+/// A statement waits for a server of that cluster. End it with [`Hold::release`] or [`Hold::time_out`]; dropped, the
+/// client has left.
+pub fn hold(cluster: &str) -> Hold {
+    counter!(HOLDS, "cluster" => cluster.to_owned()).increment(1);
+    let holding = Guard::new(gauge!(HOLDING, "cluster" => cluster.to_owned()));
+    let seconds = series(HOLD_SECONDS, &[("cluster", cluster)]);
+    Hold { cluster: cluster.to_owned(), since: Instant::now(), seconds, end: "abandoned", _holding: holding }
+}
+
+/// One statement that waits; see [`hold`].
+#[must_use = "a hold that is dropped counts as abandoned"]
+pub struct Hold {
+    cluster: String,
+    since: Instant,
+    seconds: Arc<Series>,
+    end: &'static str,
+    _holding: Guard,
+}
+
+impl Hold {
+    /// There is a server: it goes on.
+    pub fn release(mut self) {
+        self.end = "released";
+    }
+
+    /// It waited too long, or there was no room to wait.
+    pub fn time_out(mut self) {
+        self.end = "timed_out";
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        counter!(HOLD_ENDS, "cluster" => self.cluster.clone(), "end" => self.end).increment(1);
+        self.seconds.record(self.since.elapsed());
+    }
+}
+
+/// How a login ended; a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginResult {
+    /// The client is in.
+    Ok,
+    /// Wrong proof, or no right to be here.
+    Refused,
+    /// No answer was to be had, from the client or from a server.
+    Failed,
+}
+
+/// A login ended.
+pub fn login(listener: &str, result: LoginResult) {
+    let result = match result {
+        LoginResult::Ok => "ok",
+        LoginResult::Refused => "refused",
+        LoginResult::Failed => "failed",
+    };
+    counter!(LOGINS, "listener" => listener.to_owned(), "result" => result).increment(1);
+}
+
+/// A connection was closed before its login, e.g. for `max_connections`.
+pub fn refused(listener: &str, reason: &'static str) {
+    counter!(REFUSED, "listener" => listener.to_owned(), "reason" => reason).increment(1);
+}
+
+/// An error of the proxy's own.
+pub fn error(kind: ErrorKind, side: Side) {
+    counter!(ERRORS, "kind" => kind.as_str(), "side" => side.as_str()).increment(1);
+}
+
+/// A statement runs again elsewhere before its client saw anything, e.g. for `read_only`.
+pub fn rerun(cluster: &str, reason: &'static str) {
+    counter!(RERUNS, "cluster" => cluster.to_owned(), "reason" => reason).increment(1);
+}
+
+/// No follower qualified for a read.
+pub fn read_fallback(cluster: &str) {
+    counter!(FALLBACKS, "cluster" => cluster.to_owned()).increment(1);
+}
+
+/// A connection attempt to a server ended.
+pub fn backend_connect(cluster: &str, backend: &str, ok: bool) {
+    let result = if ok { "ok" } else { "failed" };
+    let labels = [("cluster", cluster.to_owned()), ("backend", backend.to_owned()), ("result", result.to_owned())];
+    counter!(BACKEND_CONNECTS, &labels).increment(1);
+}
+
+/// What a server has been proven to be; `None`: it is no longer of the cluster.
+pub fn backend_role(cluster: &str, backend: &str, role: Option<Role>) {
+    for known in [Role::Primary, Role::Follower, Role::Unknown] {
+        let (cluster, backend) = (cluster.to_owned(), backend.to_owned());
+        let value = if role == Some(known) { 1 } else { 0 };
+        gauge!(BACKEND_ROLE, "cluster" => cluster, "backend" => backend, "role" => known.as_str()).set(value);
+    }
+}
+
+/// How far a follower is behind; `None`: not known.
+pub fn backend_lag(cluster: &str, backend: &str, lag: Option<Duration>) {
+    let seconds = lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
+    gauge!(BACKEND_LAG, "cluster" => cluster.to_owned(), "backend" => backend.to_owned()).set(seconds);
+}
+
+/// The term of a cluster; `changed`: it has a new primary.
+pub fn term(cluster: &str, term: u64, changed: bool) {
+    gauge!(TERM, "cluster" => cluster.to_owned()).set(term as f64);
+    counter!(PRIMARY_CHANGES, "cluster" => cluster.to_owned()).increment(u64::from(changed));
+}
+
+/// A changed configuration was read.
+pub fn reload(ok: bool) {
+    counter!(RELOADS, "result" => if ok { "ok" } else { "failed" }).increment(1);
+}

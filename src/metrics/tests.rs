@@ -1,0 +1,129 @@
+//! What is scraped adds up and is described.
+
+use metrics::with_local_recorder;
+
+use super::*;
+use crate::error::{ErrorKind, Side};
+use crate::types::Role;
+
+/// What a scrape shows after `work`, in a recorder of its own.
+fn scraped(work: impl FnOnce()) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    with_local_recorder(&recorder, || {
+        describe();
+        work();
+    });
+    render(&recorder.handle())
+}
+
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+}
+
+/// The sum of all series of a name.
+fn sum(text: &str, name: &str) -> f64 {
+    let of_name = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn queries_are_counted_once_in_the_counter_and_once_in_the_histogram() {
+    let text = scraped(|| {
+        let stats = WorkerStats::new("l-sum", "c-sum");
+        for (class, _) in Class::ALL {
+            for (target, _) in Target::ALL {
+                (0..=class as u64).for_each(|_| stats.query(class, target, Duration::from_micros(100)));
+            }
+        }
+        stats.flush();
+        stats.query(Class::Read, Target::Follower, Duration::from_secs(100));
+        stats.received(3);
+        stats.sent(5);
+        stats.server_error();
+    });
+    let labels = r#"listener="l-sum",cluster="c-sum""#;
+    assert_eq!(sum(&text, "holdfast_queries_total"), 57.0);
+    for (class, word) in Class::ALL {
+        for (target, role) in Target::ALL {
+            let labels = format!(r#"{{{labels},class="{word}",target="{role}"}}"#);
+            let expected =
+                f64::from(class as u8 + 1) + f64::from(u8::from((class, target) == (Class::Read, Target::Follower)));
+            assert_eq!(value(&text, &format!("holdfast_queries_total{labels}")), expected, "{labels}");
+            assert_eq!(value(&text, &format!("holdfast_query_duration_seconds_count{labels}")), expected, "{labels}");
+        }
+    }
+    assert_eq!(value(&text, &format!("holdfast_client_received_bytes_total{{{labels}}}")), 3.0);
+    assert_eq!(value(&text, &format!("holdfast_client_sent_bytes_total{{{labels}}}")), 5.0);
+    assert_eq!(value(&text, &format!("holdfast_server_errors_total{{{labels}}}")), 1.0);
+}
+
+#[test]
+fn holds_that_began_are_those_that_ended_and_those_that_go_on() {
+    let text = scraped(|| {
+        hold("c-hold").release();
+        hold("c-hold").release();
+        hold("c-hold").time_out();
+        drop(hold("c-hold"));
+        std::mem::forget(hold("c-hold"));
+    });
+    assert_eq!(value(&text, r#"holdfast_holds_total{cluster="c-hold"}"#), 5.0);
+    assert_eq!(value(&text, r#"holdfast_hold_ends_total{cluster="c-hold",end="released"}"#), 2.0);
+    assert_eq!(value(&text, r#"holdfast_hold_ends_total{cluster="c-hold",end="timed_out"}"#), 1.0);
+    assert_eq!(value(&text, r#"holdfast_hold_ends_total{cluster="c-hold",end="abandoned"}"#), 1.0);
+    assert_eq!(value(&text, r#"holdfast_holding{cluster="c-hold"}"#), 1.0);
+    let holds = sum(&text, "holdfast_holds_total");
+    assert_eq!(holds, sum(&text, "holdfast_hold_ends_total") + sum(&text, "holdfast_holding"));
+    assert_eq!(value(&text, r#"holdfast_hold_duration_seconds_count{cluster="c-hold"}"#), 4.0);
+}
+
+#[test]
+fn a_guard_counts_as_long_as_it_lives() {
+    let text = scraped(|| {
+        let kept = [session("l"), backend_connection("c", "db:3306"), pin("l", "temporary_table")];
+        drop([session("l"), backend_connection("c", "db:3306"), pin("l", "temporary_table")]);
+        std::mem::forget(kept);
+    });
+    assert_eq!(value(&text, r#"holdfast_client_sessions{listener="l"}"#), 1.0);
+    assert_eq!(value(&text, r#"holdfast_client_connections_total{listener="l"}"#), 2.0);
+    assert_eq!(value(&text, r#"holdfast_backend_connections{cluster="c",backend="db:3306"}"#), 1.0);
+    assert_eq!(value(&text, r#"holdfast_pinned_sessions{listener="l",reason="temporary_table"}"#), 1.0);
+}
+
+/// Everything that can be counted is described, and everything that is described can be counted.
+#[test]
+fn every_metric_is_described_and_used() {
+    let text = scraped(|| {
+        let stats = WorkerStats::new("l-all", "c-all");
+        stats.query(Class::Read, Target::Primary, Duration::ZERO);
+        stats.received(1);
+        stats.sent(1);
+        stats.server_error();
+        let backend = BackendStats::new("c", "b");
+        backend.query();
+        backend.received(1);
+        backend.sent(1);
+        drop((session("l"), backend_connection("c", "b"), pin("l", "handler"), hold("c")));
+        login("l", LoginResult::Ok);
+        refused("l", "max_connections");
+        error(ErrorKind::NoBackend, Side::Backend);
+        rerun("c", "read_only");
+        read_fallback("c");
+        backend_connect("c", "b", true);
+        backend_role("c", "b", Some(Role::Primary));
+        backend_lag("c", "b", None);
+        term("c", 3, true);
+        reload(true);
+        gauge!(BUILD, "version" => "0").set(1);
+    });
+    for (name, _, help) in ALL {
+        let is_counted =
+            |line: &str| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name}_count{{"));
+        assert!(text.lines().any(is_counted), "{name} is never counted");
+        assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name} is not described");
+    }
+    for line in text.lines().filter(|line| line.starts_with("# TYPE holdfast_")) {
+        let name = line.split(' ').nth(2).unwrap();
+        assert!(ALL.iter().any(|(known, ..)| *known == name), "{name} is not in the list");
+    }
+}

@@ -1,0 +1,253 @@
+//! Forward a response frame by frame, and report what it said.
+//!
+//! ```text
+//!  backend ──► input ──scan──► whole frames ──► client
+//!                      │
+//!                      └─► OK / EOF / ERR …: told to the session; OK packets lose what the client did not ask for
+//! ```
+//!
+//! The relay holds at most one read's worth of a response and writes what has arrived in one piece. It keeps frames whole
+//! where they fit its window, so that an error can still be put behind the last whole frame when the backend goes away. It
+//! never decides what to do about a lost backend: it says how far the response had come ([`Ended`]).
+
+mod infile;
+mod upload;
+
+pub use upload::{UploadError, upload};
+
+use crate::session::{Session, Slot};
+use crate::transport::Channel;
+use crate::wire::command::Answer;
+use crate::wire::lenenc::Reader;
+use crate::wire::packet::HEADER;
+use crate::wire::response::{Kind, Prepared, Scanner, Shape, Step, status};
+use crate::wire::session_track::{Ok as OkPacket, STATUS_CURSOR_EXISTS, STATUS_STATE_CHANGED, Tracking, rewrite};
+use bytes::{Buf, BytesMut};
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use tokio_util::sync::CancellationToken;
+
+/// A frame longer than this is forwarded as it arrives, not held until it is whole (bytes).
+const WINDOW: usize = 64 * 1024;
+
+/// What a response said, as far as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said {
+    /// Error number, if its last packet was ERR.
+    pub errno: Option<u16>,
+    /// The answer to PREPARE.
+    pub prepared: Option<Prepared>,
+    /// A cursor is open and has rows.
+    pub cursor: bool,
+    /// Bytes forwarded to the client.
+    pub forwarded: u64,
+    /// Sequence number that an error of the proxy's own must have.
+    pub next_sequence: u8,
+}
+
+/// How a response ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was forwarded whole.
+    Done,
+    /// Its first packet was an ERR that the caller asked to see first; it still stands at the front of the backend's
+    /// input and nothing was forwarded.
+    Withheld {
+        /// Error number.
+        errno: u16,
+        /// Bytes of the ERR packet at the front of the backend's input, header included.
+        length: usize,
+    },
+    /// The backend's connection ended; `clean` if an ERR packet may follow what was forwarded.
+    BackendLost {
+        /// An error can be put behind what was forwarded.
+        clean: bool,
+    },
+    /// The client's connection ended.
+    ClientLost,
+    /// The backend sent what the protocol has no place for.
+    Malformed(crate::wire::Malformed),
+}
+
+/// One response on its way.
+pub struct Relay<'a> {
+    /// The client's connection.
+    pub client: &'a mut Channel,
+    /// The backend's connection.
+    pub backend: &'a mut Channel,
+    /// The session that is told what the response says.
+    pub session: &'a mut Session,
+    /// Which of the session's connections `backend` is.
+    pub slot: Slot,
+    /// What OK packets may tell this client.
+    pub tracking: &'a Tracking,
+    /// The statement id to put into the answer to PREPARE.
+    pub statement_id: u32,
+    /// Bytes of the command at the front of the client's input, kept there until its answer is known.
+    pub command: usize,
+    /// Cancelled by KILL: a client that does not read is not waited for then.
+    pub kill: &'a CancellationToken,
+    /// Asks whether an ERR as first packet is withheld from the client; gets errno and message.
+    pub withhold: fn(u16, &[u8]) -> bool,
+}
+
+impl Relay<'_> {
+    /// Forwards the response to a command whose answer has shape `answer`. Not cancel safe.
+    pub async fn run(&mut self, answer: Answer, shape: Shape, said: &mut Said) -> Ended {
+        let mut scanner = Scanner::new(answer, shape);
+        said.next_sequence = 1;
+        while !scanner.is_done() {
+            match self.wait_backend(said).await {
+                Waited::Bytes => {}
+                Waited::BackendGone => return Ended::BackendLost { clean: scanner.takes_error() },
+                Waited::ClientGone => return Ended::ClientLost,
+            }
+            if let Some(ended) = self.scan_and_forward(&mut scanner, shape, said).await {
+                return ended;
+            }
+        }
+        self.backend.release();
+        Ended::Done
+    }
+
+    /// Scans what has arrived and forwards it; answers only what ends the response early.
+    async fn scan_and_forward(&mut self, scanner: &mut Scanner, shape: Shape, said: &mut Said) -> Option<Ended> {
+        loop {
+            let step = match scanner.scan(&self.backend.input) {
+                Ok(step) => step,
+                Err(malformed) => return Some(Ended::Malformed(malformed)),
+            };
+            let Step::Packet { kind, start, end } = step else { break };
+            let payload = &self.backend.input[start + HEADER..end];
+            match kind {
+                Kind::Err => {
+                    let (errno, message) = read_err(payload);
+                    if said.forwarded == 0 && start == 0 && (self.withhold)(errno, message) {
+                        return Some(Ended::Withheld { errno, length: end });
+                    }
+                    said.errno = Some(errno);
+                }
+                Kind::Ok => {
+                    if let Err(malformed) = self.on_ok(scanner, start, end, said) {
+                        return Some(Ended::Malformed(malformed));
+                    }
+                }
+                Kind::Eof => {
+                    if let Ok(status) = status(kind, payload) {
+                        self.on_status(status, said);
+                    }
+                    // An EOF carries no state changes; the flag would speak of what only the proxy asked to be told.
+                    self.backend.input[start + HEADER + 4] &= !(STATUS_STATE_CHANGED >> 8) as u8;
+                }
+                Kind::Prepared => {
+                    said.prepared = Prepared::read(payload, shape).ok();
+                    let id = self.statement_id.to_le_bytes();
+                    self.backend.input[start + HEADER + 1..start + HEADER + 5].copy_from_slice(&id);
+                }
+                Kind::LocalInfile => {
+                    if let Some(ended) = self.local_infile(scanner, said).await {
+                        return Some(ended);
+                    }
+                }
+                Kind::Other => {}
+            }
+        }
+        self.forward(scanner, said).await.err().map(|_| Ended::ClientLost)
+    }
+
+    /// Tells the session what an OK says and takes out what the client did not ask for.
+    #[inline]
+    fn on_ok(
+        &mut self,
+        scanner: &mut Scanner,
+        start: usize,
+        end: usize,
+        said: &mut Said,
+    ) -> Result<(), crate::wire::Malformed> {
+        let status = status(Kind::Ok, &self.backend.input[start + HEADER..end])?;
+        self.on_status(status, said);
+        if status & STATUS_STATE_CHANGED == 0 {
+            return Ok(());
+        }
+        let ok = OkPacket::read(&self.backend.input[start + HEADER..end])?;
+        for change in ok.changes() {
+            self.session.observe_change(self.slot, change);
+        }
+        let mut packet = BytesMut::with_capacity(end - start);
+        packet.extend_from_slice(&self.backend.input[start..start + HEADER]);
+        rewrite(&ok, self.tracking, &mut packet);
+        let length = (packet.len() - HEADER).to_le_bytes();
+        packet[..3].copy_from_slice(&length[..3]);
+        let new_end = start + packet.len();
+        // An OK packet only ever gets shorter here.
+        self.backend.input[start..new_end].copy_from_slice(&packet);
+        self.backend.input.copy_within(end.., new_end);
+        let length = self.backend.input.len() - (end - new_end);
+        self.backend.input.truncate(length);
+        scanner.moved(end, new_end);
+        Ok(())
+    }
+
+    #[inline]
+    fn on_status(&mut self, status: u16, said: &mut Said) {
+        self.session.observe_status(self.slot, status);
+        said.cursor = status & STATUS_CURSOR_EXISTS != 0;
+    }
+
+    /// Writes what was scanned to the client: whole frames, or whatever is there once a frame outgrows the window.
+    async fn forward(&mut self, scanner: &mut Scanner, said: &mut Said) -> io::Result<()> {
+        let whole = scanner.whole();
+        let n = if whole == 0 && self.backend.input.len() >= WINDOW { scanner.passed() } else { whole };
+        if n == 0 {
+            return Ok(());
+        }
+        // The kill is only looked at where the client takes nothing.
+        tokio::select! {
+            biased;
+            written = self.client.write_all(&self.backend.input[..n]) => written?,
+            () = self.kill.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+        self.backend.input.advance(n);
+        scanner.consumed(n);
+        said.forwarded += n as u64;
+        said.next_sequence = scanner.next_sequence();
+        Ok(())
+    }
+
+    /// Waits for bytes from the backend; a client that goes away meanwhile is noticed.
+    async fn wait_backend(&mut self, said: &Said) -> Waited {
+        let mut watch_client = said.forwarded == 0;
+        poll_fn(|cx| {
+            match self.backend.poll_fill(cx, usize::MAX) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendGone),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes),
+                Poll::Pending => {}
+            }
+            if watch_client {
+                match self.client.poll_gone(cx) {
+                    Poll::Ready(true) => return Poll::Ready(Waited::ClientGone),
+                    // It has sent its next command already: what it does with its socket is no longer watched.
+                    Poll::Ready(false) => watch_client = false,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+enum Waited {
+    Bytes,
+    BackendGone,
+    ClientGone,
+}
+
+/// Error number and message (behind the SQLSTATE) of an ERR payload.
+pub fn read_err(payload: &[u8]) -> (u16, &[u8]) {
+    let mut reader = Reader::new(payload);
+    let errno = reader.u8().and_then(|_| reader.u16()).unwrap_or(0);
+    let rest = reader.rest();
+    (errno, if rest.first() == Some(&b'#') { rest.get(6..).unwrap_or_default() } else { rest })
+}

@@ -1,0 +1,91 @@
+//! \[pure\] (class of statement, session, listener's mode) → which of the session's connections.
+//!
+//! Which follower that is, and whether there is a proven primary, is the backend side's question; here is decided what a
+//! single server's answer asks for. When in doubt: the primary.
+
+mod follower;
+
+pub use follower::{choose, serves_reads};
+
+use crate::classify::{Class, Classified, Flags, Hint};
+use crate::session::{Pin, Session, Slot};
+
+/// What a listener does with reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Writes to the primary, pure reads to followers.
+    Split,
+    /// All to the primary.
+    Primary,
+    /// All to a follower.
+    Followers,
+}
+
+/// Where a statement goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The connection.
+    pub slot: Slot,
+    /// It may be sent again on the other connection, or a new one, if nothing of its answer was forwarded: it changes
+    /// nothing and stands outside a transaction.
+    pub repeatable: bool,
+}
+
+/// Chooses the connection for `statement`.
+#[inline]
+pub fn route(mode: Mode, session: &Session, statement: Classified) -> Route {
+    let repeatable = statement.class == Class::Read && session.transaction().is_none() && session.autocommit();
+    if let Some(slot) = session.transaction() {
+        // A named lock taken on a follower would lock nobody out.
+        let lock = slot == Slot::Follower && mode == Mode::Split && statement.flags.contains(Flags::LOCK_FUNCTION);
+        return Route { slot: if lock { Slot::Primary } else { slot }, repeatable: false };
+    }
+    let slot = match mode {
+        Mode::Primary => Slot::Primary,
+        Mode::Followers => Slot::Follower,
+        Mode::Split => split(session, statement),
+    };
+    Route { slot, repeatable }
+}
+
+#[inline]
+fn split(session: &Session, statement: Classified) -> Slot {
+    match statement.class {
+        Class::Diagnostics => return session.last(),
+        Class::Read => {}
+        // Its author says so, and nothing but an unknown function speaks against it; a follower refuses a write.
+        Class::Write if statement.hint == Hint::Follower && statement.flags == Flags::IMPURE => {}
+        // A read-only transaction may live on a follower if nothing of the session's own is missed there.
+        Class::Begin { read_only: true } if session.pins().is_empty() => {}
+        _ => return Slot::Primary,
+    }
+    if statement.hint == Hint::Primary || statement.hint == Hint::Strong || !session.autocommit() || session.one_shot()
+    {
+        return Slot::Primary;
+    }
+    // Processes, counters and logs of one server: the one that KILL and writes reach.
+    if statement.flags.contains(Flags::READS_PROCESS_STATE) && statement.hint != Hint::Follower {
+        return Slot::Primary;
+    }
+    if session.pins().hold_reads() || statement.flags.contains(Flags::USER_VARIABLE) {
+        return Slot::Primary;
+    }
+    Slot::Follower
+}
+
+/// True if `statement`, run inside a read-only transaction on a follower, leaves state there that the primary's
+/// connection must have too: it is run there as well.
+pub fn mirrored(session: &Session, statement: Classified) -> bool {
+    session.transaction() == Some(Slot::Follower)
+        && (statement.class == Class::Prepare
+            || statement.class == Class::Deallocate
+            || statement.flags.contains(Flags::USER_VARIABLE_WRITE))
+}
+
+/// True if a replica or a binlog reader is at the other end: it must see one server only.
+pub fn follow_primary_only(session: &mut Session) {
+    session.pin(Pin::Replica);
+}
+
+#[cfg(test)]
+mod tests;

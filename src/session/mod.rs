@@ -1,0 +1,295 @@
+//! \[pure\] What a client session is: transaction, variables, schema, prepared statements, pins.
+//!
+//! A session is told what was sent ([`Session::sent`]) and what came back ([`Session::observe_status`],
+//! [`Session::observe_change`]) and answers what the router and the backend side ask: is a transaction open and where, which
+//! state does a connection still lack, what ties the session to its primary connection. It knows no socket; the two backend
+//! connections a session may hold are just [`Slot`]s here.
+
+mod pins;
+mod statements;
+mod variables;
+
+pub use pins::{Pin, Pins};
+pub use statements::{Remote, Statement, Statements};
+pub use variables::{Set, Variables, numeric};
+
+use crate::classify::{Class, Classified, Dialect, Flags, Flavor};
+use crate::wire::session_track::{
+    Change, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, TrackedVariables,
+};
+
+/// Which of a session's backend connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The connection to the primary.
+    Primary,
+    /// The connection to one follower.
+    Follower,
+}
+
+impl Slot {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Follower,
+            Self::Follower => Self::Primary,
+        }
+    }
+
+    /// 0 or 1.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Primary => 0,
+            Self::Follower => 1,
+        }
+    }
+}
+
+/// Everything a client's session is, apart from its sockets.
+#[derive(Debug)]
+pub struct Session {
+    /// Status flags of the last OK or EOF.
+    status: u16,
+    /// Where a transaction is open.
+    transaction: Option<Slot>,
+    /// The connection that ran the last statement: SHOW WARNINGS and its kin ask there.
+    last: Slot,
+    /// The default schema, as the servers reported it.
+    schema: Option<Box<[u8]>>,
+    /// System variables set since login.
+    pub variables: Variables,
+    /// What ties the session to its primary connection.
+    pins: Pins,
+    /// A one-shot SET TRANSACTION waits for its transaction.
+    one_shot: bool,
+    /// Prepared statements.
+    pub statements: Statements,
+    /// How text is read.
+    dialect: Dialect,
+    /// What the client wants to be told of system variables.
+    pub tracked: TrackedVariables,
+    /// The statement under way reported a system variable.
+    reported: bool,
+    /// It reported `session_track_system_variables`: only a change to `*` does.
+    tracks_all: bool,
+    /// COM_SET_OPTION's last word on multi-statements; none: as at login.
+    pub multi_statements: Option<bool>,
+}
+
+impl Session {
+    /// A session right after login.
+    pub fn new(schema: Option<&[u8]>, dialect: Dialect, statements_max: usize) -> Self {
+        Self {
+            status: STATUS_AUTOCOMMIT,
+            transaction: None,
+            last: Slot::Primary,
+            schema: schema.filter(|s| !s.is_empty()).map(Into::into),
+            variables: Variables::default(),
+            pins: Pins::default(),
+            one_shot: false,
+            statements: Statements::new(statements_max),
+            dialect,
+            tracked: TrackedVariables::default(),
+            multi_statements: None,
+            reported: false,
+            tracks_all: false,
+        }
+    }
+
+    /// Lets `tell` report what servers said of their defaults: none of it is something that the client has set.
+    pub fn begin(&mut self, tell: impl FnOnce(&mut Self)) {
+        tell(self);
+        self.variables.clear();
+        self.pins = Pins::default();
+        (self.reported, self.tracks_all) = (false, false);
+    }
+
+    /// Back to the state after login, keeping the schema (COM_RESET_CONNECTION keeps it).
+    pub fn reset(&mut self) {
+        let multibyte = self.dialect.multibyte_escape_unsafe;
+        self.transaction = None;
+        self.last = Slot::Primary;
+        self.variables.clear();
+        self.pins = Pins::default();
+        self.one_shot = false;
+        self.statements.clear();
+        self.tracked = TrackedVariables::default();
+        self.dialect.multibyte_escape_unsafe = multibyte;
+    }
+
+    /// Where a transaction is open, if one is.
+    #[inline]
+    pub fn transaction(&self) -> Option<Slot> {
+        self.transaction
+    }
+
+    /// Status flags as last reported, for the proxy's own OK packets.
+    pub fn status(&self) -> u16 {
+        self.status & (STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES)
+            | if self.transaction.is_some() { STATUS_IN_TRANS } else { 0 }
+    }
+
+    /// False under `autocommit=0`, where any statement opens a transaction.
+    #[inline]
+    pub fn autocommit(&self) -> bool {
+        self.status & STATUS_AUTOCOMMIT != 0
+    }
+
+    /// The connection that ran the last statement.
+    #[inline]
+    pub fn last(&self) -> Slot {
+        self.last
+    }
+
+    /// The default schema.
+    pub fn schema(&self) -> Option<&[u8]> {
+        self.schema.as_deref()
+    }
+
+    /// How statement text is to be read.
+    #[inline]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What ties the session to its primary connection.
+    #[inline]
+    pub fn pins(&self) -> Pins {
+        self.pins
+    }
+
+    /// True while a one-shot SET TRANSACTION waits.
+    #[inline]
+    pub fn one_shot(&self) -> bool {
+        self.one_shot
+    }
+
+    /// Adds a pin from outside, such as state that a follower would not take.
+    pub fn pin(&mut self, pin: Pin) {
+        self.pins.add(pin);
+    }
+
+    /// Notes that a statement of this class was answered without error on `slot`.
+    #[inline]
+    pub fn sent(&mut self, slot: Slot, statement: Classified) {
+        self.last = slot;
+        let reported = std::mem::take(&mut self.reported);
+        let flags = statement.flags;
+        if statement.class == Class::Set && !reported && self.is_unseen(flags) {
+            self.pins.add(Pin::Variable);
+        }
+        if statement.class == Class::Read && flags.is_empty() && !self.one_shot {
+            return;
+        }
+        self.one_shot = flags.contains(Flags::ONE_SHOT_TRANSACTION)
+            || (self.one_shot && matches!(statement.class, Class::Set | Class::Diagnostics | Class::Empty));
+        for (flag, pin) in [
+            (Flags::TEMPORARY_TABLE, Pin::TemporaryTable),
+            (Flags::USER_VARIABLE_WRITE, Pin::UserVariable),
+            (Flags::LOCK_FUNCTION, Pin::NamedLock),
+            (Flags::SET_ROLE, Pin::Role),
+        ] {
+            if flags.contains(flag) {
+                self.pins.add(pin);
+            }
+        }
+        match statement.class {
+            Class::Lock => self.pins.add(Pin::TableLock),
+            Class::Unlock => self.pins.remove(Pin::TableLock),
+            Class::Prepare => self.pins.add(Pin::TextPrepared),
+            Class::Handler => self.pins.add(Pin::Handler),
+            // What a procedure or a prepared text leaves behind can't be seen from here.
+            Class::Call | Class::Execute => self.pins.add(Pin::Unseen),
+            _ => {}
+        }
+    }
+
+    /// True for a SET whose system variables a server did not report though it should have: MariaDB 10.11 is silent about
+    /// `SET @@x = …`. What was set then can't be carried to another connection.
+    fn is_unseen(&self, flags: Flags) -> bool {
+        let told = Flags::GLOBAL_SET | Flags::SET_ROLE | Flags::ONE_SHOT_TRANSACTION | Flags::SESSION_TRACK;
+        let only_user_variables = flags.contains(Flags::USER_VARIABLE_WRITE);
+        !flags.intersects(told) && (!only_user_variables || matches!(self.dialect.flavor, Flavor::MariaDb { .. }))
+    }
+
+    /// What the client now wants to be told of system variables, where the server says `value`. Under the proxy's own `*`
+    /// that is the client's word only if the server reported it.
+    pub fn track(&mut self, value: &[u8]) {
+        let all = std::mem::take(&mut self.tracks_all);
+        if value != b"*" || all {
+            self.tracked = TrackedVariables::parse(value);
+        }
+    }
+
+    /// Notes that something ran on `slot` that left nothing behind but its diagnostics.
+    #[inline]
+    pub fn ran_on(&mut self, slot: Slot) {
+        self.reported = false;
+        self.last = slot;
+    }
+
+    /// Notes the status flags of an OK or EOF from `slot`.
+    #[inline]
+    pub fn observe_status(&mut self, slot: Slot, status: u16) {
+        self.status = status;
+        if status & STATUS_IN_TRANS != 0 {
+            self.transaction = Some(slot);
+        } else if self.transaction == Some(slot) {
+            self.transaction = None;
+        }
+        self.dialect.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
+    }
+
+    /// Notes a session state change that `slot` reported.
+    pub fn observe_change(&mut self, slot: Slot, change: Change<'_>) {
+        if let Some(schema) = change.schema() {
+            self.schema = (!schema.is_empty()).then(|| schema.into());
+            return;
+        }
+        for (name, value) in change.variables() {
+            self.observe_variable(slot, name, value);
+        }
+    }
+
+    fn observe_variable(&mut self, slot: Slot, name: &[u8], value: &[u8]) {
+        self.reported |= name != b"statement_id";
+        match name {
+            b"statement_id" => return,
+            b"session_track_system_variables" => self.tracks_all = true,
+            b"sql_mode" => self.dialect.mode.ansi_quotes = contains(value, b"ANSI_QUOTES"),
+            b"character_set_client" => self.dialect.multibyte_escape_unsafe = multibyte_escape_unsafe(value),
+            _ => {}
+        }
+        if let Some(pin) = self.variables.set(slot, name, value) {
+            self.pins.add(pin);
+        }
+    }
+
+    /// Notes the default schema where the server does not report it (session_track_schema=OFF).
+    pub fn set_schema(&mut self, schema: &[u8]) {
+        if self.schema.as_deref() != Some(schema) {
+            self.schema = Some(schema.into());
+        }
+    }
+
+    /// Forgets what `slot`'s connection held when that connection is gone; answers whether a transaction was lost.
+    pub fn lost(&mut self, slot: Slot) -> bool {
+        let transaction = self.transaction == Some(slot);
+        if transaction {
+            self.transaction = None;
+        }
+        transaction
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(text, word).is_some()
+}
+
+/// Character sets in whose characters a backslash may be the last byte.
+pub fn multibyte_escape_unsafe(character_set: &[u8]) -> bool {
+    matches!(character_set, b"gbk" | b"gb18030" | b"big5" | b"sjis" | b"cp932")
+}
+
+#[cfg(test)]
+mod tests;

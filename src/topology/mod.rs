@@ -1,0 +1,27 @@
+//! Who is the primary, who follows, and how far behind: watched, proven with SQL, published as a snapshot.
+//!
+//! One writer task per cluster owns the truth; everything else loads snapshots. What it refuses to do: it knows no
+//! session, it never believes a hint without an answer from the servers, and it never names two primaries.
+//!
+//! - [`snapshot`] \[pure\]: the immutable picture.
+//! - [`proof`] \[pure\]: the rules, from [`report`]s of servers to the next snapshot; [`picture`]: what they remember.
+//! - `probe` and `ask`: one task per server that asks; [`store`]: the one writer.
+//! - [`handle`]: how other rooms load the snapshot, wait for the next one, and cast doubt.
+
+mod ask;
+pub mod handle;
+pub mod json;
+pub mod lag;
+pub mod picture;
+mod probe;
+pub mod proof;
+pub mod report;
+pub mod server;
+pub mod settings;
+pub mod snapshot;
+pub mod store;
+
+pub use handle::{Hint, TopologyHandle};
+pub use settings::{Account, Limits, ProbeSettings, RoleHint, ServerEntry, Source, TopologySettings};
+pub use snapshot::{Backend, Flavor, LastPrimary, ServerFacade, Serving, Topology};
+pub use store::spawn;

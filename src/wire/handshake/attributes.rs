@@ -1,0 +1,37 @@
+//! Connection attributes: pairs of length-encoded strings.
+
+use crate::wire::Malformed;
+use crate::wire::lenenc::{Reader, put_lenenc_bytes};
+use bytes::BytesMut;
+
+/// Reads the pairs of a connection attribute block (without its length).
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a>(Reader<'a>);
+
+impl<'a> Attributes<'a> {
+    /// Starts at the first pair.
+    pub fn new(block: &'a [u8]) -> Self {
+        Self(Reader::new(block))
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(&'a [u8], &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let pair = self.0.lenenc_bytes().and_then(|key| Ok((key, self.0.lenenc_bytes()?)));
+        if pair.is_err() {
+            self.0 = Reader::new(&[]);
+        }
+        Some(pair)
+    }
+}
+
+/// Appends one pair.
+pub fn put_attribute(out: &mut BytesMut, key: &[u8], value: &[u8]) {
+    put_lenenc_bytes(out, key);
+    put_lenenc_bytes(out, value);
+}

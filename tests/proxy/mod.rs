@@ -1,0 +1,292 @@
+//! The proxy under test: the real binary, a configuration of its own, its ports, its log and its numbers.
+//!
+//! Everything here blocks, as the testbed does. A proxy that does not start or does not answer panics with its log; one
+//! that is dropped is killed. [`Client`] is a client that can be told to misbehave.
+#![allow(dead_code, unused_imports, reason = "each test crate uses some of it")]
+
+mod client;
+mod load;
+
+use crate::testbed::{Daemon, Flavor, Port, Rows, Testbed, query, until};
+pub use client::{Client, Fault, command, with_query};
+pub use load::{Load, Outcome, TABLE, Trouble};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+/// How long a test waits for what should happen at once.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// What the proxy is to be. The texts are lines of TOML for the table they are named after.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub servers: Vec<SocketAddr>,
+    /// The servers are seeds of a group.
+    pub group: bool,
+    pub proxy: String,
+    pub listener: String,
+    pub cluster: String,
+    /// One listener for each; `split` if there is none.
+    pub modes: Vec<&'static str>,
+    pub json: bool,
+    /// Limit of open files, if another than ours.
+    pub files_max: Option<u32>,
+}
+
+impl Options {
+    /// In front of these servers, roles by proof.
+    pub fn servers(servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { servers: servers.into_iter().collect(), ..Self::default() }
+    }
+
+    /// In front of a group, known by these seeds.
+    pub fn group(seeds: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { group: true, ..Self::servers(seeds) }
+    }
+
+    /// With lines for `[proxy]`.
+    pub fn proxy(mut self, lines: &str) -> Self {
+        self.proxy = format!("{}\n{lines}", self.proxy);
+        self
+    }
+
+    /// With lines for `[[listener]]`.
+    pub fn listener(mut self, lines: &str) -> Self {
+        self.listener = format!("{}\n{lines}", self.listener);
+        self
+    }
+
+    /// With lines for `[[cluster]]`.
+    pub fn cluster(mut self, lines: &str) -> Self {
+        self.cluster = format!("{}\n{lines}", self.cluster);
+        self
+    }
+
+    /// With a listener for each of these modes.
+    pub fn modes(mut self, modes: &[&'static str]) -> Self {
+        self.modes = modes.to_vec();
+        self
+    }
+
+    /// With TLS offered to clients: the testbed's server certificate.
+    pub fn tls(self, mode: &str) -> Self {
+        let files = Testbed::get().tls();
+        let (cert, key) = (files.server_cert.display(), files.server_key.display());
+        self.listener(&format!("tls = {{ mode = \"{mode}\", cert = \"{cert}\", key = \"{key}\" }}"))
+    }
+
+    fn text(&self, ports: &[Port], admin: u16) -> String {
+        let format = if self.json { "json" } else { "text" };
+        let mut text = format!(
+            "[proxy]\nworkers = 2\n{}\n[log]\nlevel = \"debug\"\nformat = \"{format}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n",
+            self.proxy
+        );
+        for (mode, port) in self.modes.iter().zip(ports) {
+            text += &format!(
+                "[[listener]]\nname = \"{mode}\"\nlisten = \"127.0.0.1:{}\"\ncluster = \"main\"\nmode = \"{mode}\"\n{}\n",
+                port.number(),
+                self.listener
+            );
+        }
+        let quoted = |form: fn(&SocketAddr) -> String| self.servers.iter().map(form).collect::<Vec<_>>().join(", ");
+        let source = match self.group {
+            true => format!("source = \"members\"\nseeds = [{}]", quoted(|s| format!("\"{s}\""))),
+            false => format!("source = \"static\"\nservers = [{}]", quoted(|s| format!("{{ address = \"{s}\" }}"))),
+        };
+        text + &format!(
+            "[[cluster]]\nname = \"main\"\n{source}\n{}\n[cluster.account]\nuser = \"holdfast\"\npassword = \"holdfast\"\n",
+            self.cluster
+        )
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    daemon: Daemon,
+    ports: Vec<Port>,
+    admin: Port,
+    options: Options,
+}
+
+impl Proxy {
+    /// Starts it and waits until it is ready: its cluster has a proven primary.
+    pub fn start(options: Options) -> Self {
+        let proxy = Self::launch(options);
+        let mut last = String::new();
+        let ready = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("the proxy is ready", SOON, || {
+                assert!(proxy.daemon.running(), "the proxy ended");
+                let (status, body) = proxy.http("/readyz").unwrap_or_default();
+                last = body;
+                status == 200
+            });
+        }));
+        assert!(ready.is_ok(), "not ready: {last}\n{}", proxy.log());
+        proxy
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn launch(mut options: Options) -> Self {
+        if options.modes.is_empty() {
+            options.modes.push("split");
+        }
+        let ports: Vec<Port> = options.modes.iter().map(|_| Port::take()).collect();
+        let proxy = Self { daemon: Daemon::new("holdfast"), ports, admin: Port::take(), options };
+        proxy.write(&proxy.text());
+        let binary = env!("CARGO_BIN_EXE_holdfast");
+        let mut run = Command::new(binary);
+        if let Some(files) = proxy.options.files_max {
+            run = Command::new("sh");
+            run.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), binary]);
+        }
+        run.args(["proxy", "-c"]).arg(proxy.file());
+        proxy.daemon.run(&run).unwrap_or_else(|e| panic!("{e}"));
+        until("the proxy listens", SOON, || {
+            assert!(proxy.daemon.running(), "the proxy ended:\n{}", proxy.log());
+            proxy.ports.iter().all(|p| proxy.log().contains(&format!("127.0.0.1:{}", p.number())))
+        });
+        proxy
+    }
+
+    /// Port of the first listener.
+    pub fn port(&self) -> u16 {
+        self.ports[0].number()
+    }
+
+    /// Port of the listener of that mode.
+    pub fn port_of(&self, mode: &str) -> u16 {
+        let at = self.options.modes.iter().position(|m| *m == mode).expect("there is a listener of that mode");
+        self.ports[at].number()
+    }
+
+    /// Its configuration as it was at the start.
+    pub fn text(&self) -> String {
+        self.options.text(&self.ports, self.admin.number())
+    }
+
+    /// Its configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.daemon.dir().join("holdfast.toml")
+    }
+
+    /// A folder that goes with the proxy.
+    pub fn dir(&self) -> PathBuf {
+        self.daemon.dir().to_owned()
+    }
+
+    /// Replaces the configuration file, in one step.
+    pub fn write(&self, text: &str) {
+        let new = self.daemon.dir().join("new.toml");
+        std::fs::write(&new, text).expect("the folder is writable");
+        std::fs::rename(new, self.file()).expect("the folder is writable");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.daemon.dir().join("out.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the log has `words`.
+    pub fn wait_log(&self, words: &str) {
+        until(&format!("the log says {words:?}"), SOON, || self.log().contains(words));
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        self.daemon.signal(signal);
+    }
+
+    /// Whether it runs.
+    pub fn running(&self) -> bool {
+        self.daemon.running()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait_exit(&self, limit: Duration) -> ExitStatus {
+        self.daemon.wait_exit(limit)
+    }
+
+    /// Memory it has in use, KiB (VmRSS).
+    pub fn rss_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    /// The most memory it has had in use since [`Proxy::reset_rss_peak`], KiB (VmHWM).
+    pub fn rss_peak_kib(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    /// Begins to look for the peak anew.
+    pub fn reset_rss_peak(&self) {
+        let pid = self.daemon.pid().expect("the proxy runs");
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it is ours");
+    }
+
+    fn kib(&self, name: &str) -> u64 {
+        let pid = self.daemon.pid().expect("the proxy runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("there is such a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Status and body of a page of the admin port.
+    pub fn http(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.admin.number()))?;
+        socket.set_read_timeout(Some(SOON))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Ok((status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+    }
+
+    /// Sum of the samples of /metrics whose line begins with `name` and has all of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, text) = self.http("/metrics").expect("the admin port answers");
+        let of = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|r| r.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
+        };
+        text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Clients connected now.
+    pub fn sessions(&self) -> u64 {
+        self.metric("holdfast_client_sessions", &[]) as u64
+    }
+
+    /// A client of the first listener, as `app`.
+    pub fn client(&self) -> Client {
+        self.client_of(self.port())
+    }
+
+    /// A client of that port, as `app`.
+    pub fn client_of(&self, port: u16) -> Client {
+        Client::login(port, "app", "app").unwrap_or_else(|e| panic!("no login: {e}\n{}", self.log()))
+    }
+
+    /// Rows of the real command line client through the first listener, as `app`.
+    pub fn sql(&self, sql: &str) -> Result<Rows, String> {
+        query(Flavor::MySql, self.port(), "app", "app", sql)
+    }
+}
+
+/// Reads what a socket sends until it is closed. Panics after `limit`.
+pub fn read_all(socket: &mut TcpStream, limit: Duration) -> Vec<u8> {
+    socket.set_read_timeout(Some(limit)).expect("a socket");
+    let mut all = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match socket.read(&mut part) {
+            Ok(0) => return all,
+            Ok(n) => all.extend_from_slice(&part[..n]),
+            // closed with something of ours unread
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
+            Err(error) => panic!("still open after {limit:?}: {error}"),
+        }
+    }
+}

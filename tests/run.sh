@@ -1,0 +1,63 @@
+#!/bin/bash
+# Everything that must hold before a change goes in: format, lints, documentation, the demo, all tests on real servers.
+#
+#   run.sh [cargo test arguments...]      with arguments: only `cargo test` with them, after the servers are there
+#
+# The servers come from testbed/setup.sh on the first run. Each step says how long it took; the last line sums the tests
+# up. Exit 0 if all is well. RUST_TEST_THREADS: tests of one file that run at the same time; a test starts up to six
+# servers, so the default is two however many cores there are.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tests/testbed/lib.sh
+say() { printf 'run.sh: %s\n' "$*"; }
+die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
+command -v cargo > /dev/null || PATH=$PATH:$HOME/.cargo/bin
+command -v cargo > /dev/null || die "no cargo: install Rust, see https://rustup.rs"
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
+BEGIN=$(now)
+OUT=$(mktemp)
+trap 'rm -f "$OUT"' EXIT
+
+step() { # NAME COMMAND...
+  local t name=$1; shift; t=$(now)
+  say "$name: $*"
+  "$@" || die "$name failed: $*"
+  TIMES+=("$(printf '%10s  %s' "$(since "$t")" "$name")")
+}
+
+# The demo on ports and in a folder of its own, so that one the user runs goes on.
+demo() {
+  local range=${HOLDFAST_TESTBED_PORTS:-11000-31999} base
+  base=$((${range%-*} + RANDOM % ((${range#*-} - ${range%-*}) / 100 + 1) * 100))
+  while ports_taken "$base"; do base=$((base + 100)); [ "$base" -lt 32700 ] || die "no ports for the demo"; done
+  HOLDFAST_DEMO_PROFILE=dev HOLDFAST_DEMO_DIR=$TESTBED/demo-of-tests HOLDFAST_DEMO_PORT=$base HOLDFAST_DEMO_ADMIN=$((base + 1)) \
+    HOLDFAST_DEMO_SERVERS=$((base + 10)) bash deploy/local/demo.sh --once
+}
+ports_taken() { local o; for o in 0 1 11 12 13 61 62 63; do ! port_taken $(($1 + o)) || return 0; done; return 1; }
+
+tests() {
+  local code=0 t; t=$(now)
+  say "tests: cargo test $* (RUST_TEST_THREADS=$RUST_TEST_THREADS)"
+  cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$OUT" || code=$?
+  TIMES+=("$(printf '%10s  %s' "$(since "$t")" "tests")")
+  printf '\nrun.sh: times (of the test files, without building)\n'
+  printf '%s\n' "${TIMES[@]}"
+  awk '/^ +Running |^ +Doc-tests / { name = $2 == "unittests" ? $3 : $2 }
+       /^test result:/ { if (match($0, /finished in .*/)) printf "%10s    %s\n", substr($0, RSTART + 12), name }' "$OUT" |
+    sort -rn | head -n 12
+  say "$(since "$BEGIN") altogether"
+  awk '/^test result:/ { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$OUT"
+  return "$code"
+}
+
+TIMES=()
+step "servers" bash tests/testbed/setup.sh
+step "client libraries" bash tests/clients/setup.sh
+if [ $# = 0 ]; then
+  step "format" cargo fmt --check
+  step "lints" cargo clippy --quiet --locked --all-targets -- -D warnings
+  step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
+  step "build of the tests" cargo test --quiet --locked --no-run
+  step "demo" demo
+fi
+tests "$@"
