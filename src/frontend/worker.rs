@@ -163,7 +163,8 @@ async fn serve(accepted: Accepted, context: WorkerContext, stats: Rc<WorkerStats
     let Some(mut session) = session else { return };
     let end = session.run().await;
     tracing::debug!(session = registered.handle.id.0, end = end.as_str(), "session ended");
-    drop((session, place));
+    // The place first: who sees the session gone finds room.
+    drop((place, session));
 }
 
 /// The client's login; what is refused was told to the client and logged.
