@@ -3,11 +3,13 @@ mod testbed;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use testbed::kubernetes::kubeblocks::{self, PodGroup};
 use testbed::kubernetes::{
-    ControlPlane, ControlPlaneOptions, Node, NodeOptions, RunningPod, Scope, is_ready, mysqld, pod_ip,
+    ControlPlane, ControlPlaneOptions, Network, Node, NodeOptions, RunningPod, Scope, is_ready, mysqld, pod_ip,
 };
 use testbed::{ServerOptions, until};
 
@@ -97,7 +99,6 @@ fn restarts(pod: &Pod) -> i32 {
 
 /// Whether a client in the test's own network is greeted.
 fn reachable(pod: &RunningPod) -> bool {
-    use std::io::Read;
     let Ok(mut stream) = std::net::TcpStream::connect_timeout(&pod.addr(), Duration::from_secs(1)) else {
         return false;
     };
@@ -228,4 +229,36 @@ fn a_group_in_pods_is_labelled_after_its_own_roles() {
     cut.network().join();
     group.wait_online(3);
     until("one label says primary", SOON, || group.labelled_primary() == Some(fourth));
+}
+
+/// Not a test by itself: the process that the next one kills.
+#[test]
+#[ignore = "run by the_network_of_pods_dies_with_a_killed_test_process"]
+fn makes_a_network_and_waits() {
+    let network = Network::start();
+    let place = network.place("orphan");
+    println!("uplink={} ip={}", network.uplink(), place.ip());
+    std::thread::park();
+}
+
+#[test]
+fn the_network_of_pods_dies_with_a_killed_test_process() {
+    let mut child = Command::new(std::env::current_exe().expect("a test has a path"))
+        .args(["--ignored", "--exact", "--nocapture", "makes_a_network_and_waits"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it can be run again");
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    let line = output.lines().map_while(Result::ok).find(|l| l.contains("uplink=")).expect("the network is there");
+    let uplink = line.split(['=', ' ']).find(|word| word.starts_with("hfpods")).expect("its name");
+    let there = || {
+        let shown = Command::new("ip").args(["link", "show", uplink]).output();
+        shown.is_ok_and(|out| out.status.success())
+    };
+    assert!(there());
+
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ended");
+
+    until("the network is gone", SOON, || !there());
 }

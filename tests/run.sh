@@ -4,7 +4,8 @@
 #   run.sh [cargo test arguments...]      with arguments: only `cargo test` with them, after the servers are there
 #
 # The servers come from testbed/setup.sh on the first run. Each step says how long it took; the last line sums the tests
-# up. Exit 0 if all is well. RUST_TEST_THREADS: tests of one file that run at the same time; a test starts up to six
+# up. Exit 0 if all is well. Tests whose servers are pods need network namespaces: root has the right to make them, anybody
+# else's tests run in a user namespace. RUST_TEST_THREADS: tests of one file that run at the same time; a test starts up to six
 # servers, so the default is two however many cores there are.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +15,10 @@ die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 command -v cargo > /dev/null || PATH=$PATH:$HOME/.cargo/bin
 command -v cargo > /dev/null || die "no cargo: install Rust, see https://rustup.rs"
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
+if [ "$(id -u)" != 0 ]; then
+  HOST=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+  export "CARGO_TARGET_${HOST}_RUNNER=$PWD/tests/testbed/in-namespace.sh"
+fi
 BEGIN=$(now)
 OUT=$(mktemp)
 trap 'rm -f "$OUT"' EXIT

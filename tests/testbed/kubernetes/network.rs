@@ -11,7 +11,7 @@
 //! the test ended. What does stay is one route that makes 10.213.0.0/16 unreachable: traffic for a pod that is gone must
 //! never look for it outside this machine.
 //!
-//! Needs the right to make namespaces: root's, or that of `unshare -rn`. See [`Network::possible`].
+//! Needs the right to make namespaces: root's, or what `in-namespace.sh` gives. See [`Network::possible`].
 
 use crate::testbed::{daemon::spawn, until};
 use std::fs;
@@ -45,7 +45,7 @@ impl Network {
         let tried = Command::new("unshare").args(["-n", "true"]).output().map_err(|e| format!("unshare: {e}"))?;
         if !tried.status.success() {
             return Err(format!(
-                "no network namespaces for pods: {} (run the tests as root, or inside `unshare -rn`)",
+                "no network namespaces for pods: {} (run the tests as root, or as tests/run.sh does)",
                 String::from_utf8_lossy(&tried.stderr).trim()
             ));
         }
@@ -84,6 +84,11 @@ impl Network {
     /// The node's own address, which is the test's in this network.
     pub fn gateway(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 213, self.number, 1)
+    }
+
+    /// Name of the link on the test's side.
+    pub fn uplink(&self) -> String {
+        uplink(self.number)
     }
 
     /// A namespace for one more pod; addresses are never given twice.
@@ -225,7 +230,7 @@ impl Holder {
         match hostname {
             None => command.args(["sleep", "infinity"]),
             Some(name) => {
-                let script = "echo \"$0\" 2>&- > /proc/sys/kernel/hostname; exec sleep infinity";
+                let script = "hostname \"$0\" || echo \"$0\" > /proc/sys/kernel/hostname; exec sleep infinity";
                 command.args(["-u", "sh", "-c", script, name])
             }
         };
