@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use testbed::kubernetes::kubeblocks::{self, PodGroup};
 use testbed::kubernetes::{
-    ControlPlane, ControlPlaneOptions, Network, Node, NodeOptions, RunningPod, Scope, is_ready, mysqld, pod_ip,
+    ControlPlane, ControlPlaneOptions, Network, Node, NodeOptions, Program, Runner, RunningPod, Scope, is_ready,
+    mysqld, pod_ip,
 };
 use testbed::{ServerOptions, until};
 
@@ -57,23 +58,47 @@ fn users_may_do_what_they_were_granted_and_no_more() {
 }
 
 #[test]
-fn controllers_make_the_pods_of_a_stateful_set() {
+fn controllers_make_the_pods_that_a_node_runs() {
     let plane = ControlPlane::start_with(ControlPlaneOptions::with_controllers());
+    // what the pods run is of no interest here
+    let idle: Runner = Arc::new(|_, _| {
+        let mut command = Command::new("sleep");
+        command.arg("infinity");
+        Program { command, ready: Box::new(|_| true) }
+    });
+    let node = Node::start(&plane, NodeOptions::running(idle));
     plane.apply(&json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "mysql", "namespace": "default"},
         "spec": {
-            "replicas": 2, "serviceName": "mysql", "podManagementPolicy": "Parallel",
+            "replicas": 2, "serviceName": "mysql",
             "selector": {"matchLabels": {"app": "mysql"}},
             "template": {
                 "metadata": {"labels": {"app": "mysql"}},
-                "spec": {"containers": [{"name": "mysql", "image": "mysql"}]},
+                "spec": {"terminationGracePeriodSeconds": 5, "containers": [{"name": "mysql", "image": "mysql"}]},
             },
         },
     }));
-    for name in ["mysql-0", "mysql-1"] {
-        let pod = plane.wait_pod("default", name, "is made", |_| true);
-        assert_eq!(pod.metadata.labels.expect("labels")["app"], "mysql");
-    }
+    plane.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "mysql", "namespace": "default"},
+        "spec": {"selector": {"app": "mysql"}, "ports": [{"port": 3306, "protocol": "TCP"}]},
+    }));
+    // the second is made once the first is ready
+    plane.wait_pod_ready("default", "mysql-1");
+    let old = node.pod("default", "mysql-0");
+    let endpoints = || {
+        let shown = ["get", "endpoints", "mysql", "-o", "jsonpath={.subsets[*].addresses[*].ip}"];
+        plane.kubectl(&shown).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("both are endpoints", SOON, || endpoints().len() == 2);
+
+    plane.delete_pod("default", "mysql-0", None);
+
+    until("its successor is ready", SOON, || {
+        let pod = plane.pod("default", "mysql-0");
+        pod.is_some_and(|pod| pod.metadata.uid.as_deref() != Some(old.uid()) && is_ready(&pod))
+    });
+    let new = node.pod("default", "mysql-0").ip().to_string();
+    until("the endpoints have followed", SOON, || endpoints().len() == 2 && endpoints().contains(&new));
 }
 
 /// A pod with a claim, run by whoever the node says.

@@ -7,7 +7,8 @@
 //! Everything here blocks, as everywhere in the testbed; the client of [`ControlPlane::client`] is the exception: it may be
 //! used from any runtime, its connections are served by a thread of the control plane's own.
 //!
-//! What version 1.20 does not have: policy/v1 and discovery.k8s.io/v1 (v1beta1 is there), streaming lists, CEL rules.
+//! What version 1.20 does not have: policy/v1 and discovery.k8s.io/v1 (v1beta1 is there), streaming lists, CEL rules; and in
+//! server-side apply it wants `protocol` named in every list of ports.
 #![allow(dead_code, unused_imports, reason = "each test crate uses some of it")]
 
 mod access;
@@ -24,7 +25,6 @@ use certificates::Authority;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 

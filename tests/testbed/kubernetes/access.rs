@@ -3,7 +3,6 @@
 use super::certificates::{Authority, Identity};
 use super::{ControlPlane, Port, Testbed};
 use k8s_openapi::ByteString;
-use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;

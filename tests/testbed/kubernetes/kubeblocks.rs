@@ -8,16 +8,15 @@
 //!
 //! It also lets a member that came back join the group again, unless told not to.
 
-use super::network::Place;
 use super::pod::RunningPod;
-use super::program::{Runner, Sandbox, mysqld};
+use super::program::{Runner, mysqld};
 use super::{ControlPlane, Node};
 use crate::testbed::{ServerOptions, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::json;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -4,14 +4,13 @@
 //! runs is decided by the test's [`Runner`], not by its image.
 
 use super::network::Network;
-use super::objects::pod_key;
 use super::pod::{Orders, Report, RunningPod, work};
 use super::program::Runner;
 use super::{ControlPlane, Runtime};
 use crate::testbed::{Testbed, until};
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};

@@ -1,8 +1,7 @@
 //! What runs in a pod: a command, how to tell whether it is ready, and mysqld in particular.
 
-use super::network::Place;
+use crate::testbed::ServerOptions;
 use crate::testbed::server::{Site, copy_template, option_file, server_program};
-use crate::testbed::{Flavor, ServerOptions};
 use k8s_openapi::api::core::v1::Pod;
 use std::fs;
 use std::io::Read;
