@@ -47,6 +47,10 @@ pub enum ErrorKind {
     AccessDenied,
     /// TLS is required here: 3159 / HY000 (ER_SECURE_TRANSPORT_REQUIRED).
     SecureTransportRequired,
+    /// A login names no cluster that is served: 1049 / 42000 (ER_BAD_DB_ERROR).
+    UnknownCluster,
+    /// The session's cluster is served no more: 1053 / 08S01 (ER_SERVER_SHUTDOWN); the connection ends.
+    ClusterGone,
     /// No server could take the statement in time: 2003 / HY000 (as MySQL Router answers).
     NoBackend,
     /// The server went away before it answered; the outcome of a write is unknown: 1105 / 08007.
@@ -57,8 +61,6 @@ pub enum ErrorKind {
     ResultCut,
     /// State that can't be rebuilt went away with its server: 3169 / HY000 (ER_SESSION_WAS_KILLED).
     SessionStateLost,
-    /// The proxy is shutting down: 1053 / 08S01 (ER_SERVER_SHUTDOWN).
-    Shutdown,
     /// An unknown prepared statement: 1243 / HY000 (ER_UNKNOWN_STMT_HANDLER).
     UnknownStatement,
     /// A limit of the proxy's own was reached: 1041 / HY000 (ER_OUT_OF_RESOURCES).
@@ -77,12 +79,13 @@ impl ErrorKind {
             Self::TooManyUserConnections => (1203, b"42000"),
             Self::AccessDenied => (1045, b"28000"),
             Self::SecureTransportRequired => (3159, b"HY000"),
+            Self::UnknownCluster => (1049, b"42000"),
+            Self::ClusterGone => (1053, b"08S01"),
             Self::NoBackend => (2003, b"HY000"),
             Self::OutcomeUnknown => (1105, b"08007"),
             Self::TransactionLost => (1213, b"40001"),
             Self::ResultCut => (1159, b"08S01"),
             Self::SessionStateLost => (3169, b"HY000"),
-            Self::Shutdown => (1053, b"08S01"),
             Self::UnknownStatement => (1243, b"HY000"),
             Self::Limit => (1041, b"HY000"),
         }
@@ -99,12 +102,13 @@ impl ErrorKind {
             Self::TooManyUserConnections => "too_many_user_connections",
             Self::AccessDenied => "access_denied",
             Self::SecureTransportRequired => "secure_transport_required",
+            Self::UnknownCluster => "unknown_cluster",
+            Self::ClusterGone => "cluster_gone",
             Self::NoBackend => "no_backend",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::TransactionLost => "transaction_lost",
             Self::ResultCut => "result_cut",
             Self::SessionStateLost => "session_state_lost",
-            Self::Shutdown => "shutdown",
             Self::UnknownStatement => "unknown_statement",
             Self::Limit => "limit",
         }

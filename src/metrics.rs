@@ -53,6 +53,8 @@ names! {
     TERM = "holdfast_term", Gauge, "Counts the primary changes of a cluster.";
     PRIMARY_CHANGES = "holdfast_primary_changes_total", Counter, "New primaries proven.";
     SESSIONS = "holdfast_client_sessions", Gauge, "Clients connected.";
+    CLUSTER_SESSIONS = "holdfast_cluster_sessions", Gauge, "Clients logged in, by cluster.";
+    CLUSTERS = "holdfast_clusters", Gauge, "Clusters served, by where they are known from.";
     ACCEPTED = "holdfast_client_connections_total", Counter, "Connections accepted from clients.";
     REFUSED = "holdfast_client_connections_refused_total", Counter, "Connections closed before a login, by reason.";
     LOGINS = "holdfast_logins_total", Counter, "Logins by result: ok, refused (wrong proof or rights), failed (no answer to be had).";

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use holdfast::config::{
-    AccountConfig, ClusterConfig, Config, ListenerConfig, LogConfig, ProxyConfig, Secret, Source, StaticServer, check,
-    load, parse, parse_and_list_keys,
+    AccountConfig, ClusterConfig, Config, DiscoveryConfig, KubernetesSelector, ListenerConfig, LogConfig, ProxyConfig,
+    Secret, Source, StaticServer, check, load, parse, parse_and_list_keys,
 };
 
-const EXAMPLES: [&str; 7] = ["async", "group", "mariadb", "minimal", "multi-listener", "reference", "tls"];
+const EXAMPLES: [&str; 8] = ["async", "group", "mariadb", "minimal", "multi-listener", "reference", "routed", "tls"];
 
 /// A copy of config/ with the files its examples name, removed on drop.
 struct Mounted(PathBuf);
@@ -77,7 +77,9 @@ fn what_check_prints_loads_to_the_same_configuration() {
         let text = check::describe(&config);
         let mut again = parse(&text, "described.toml", env()).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert!(!text.contains("change-me") && !text.contains("of "), "{text}");
-        for (cluster, original) in again.clusters.iter_mut().zip(&config.clusters) {
+        let templates = again.discoveries.iter_mut().map(|discovery| &mut discovery.template);
+        let originals = config.clusters.iter().chain(config.discoveries.iter().map(|discovery| &discovery.template));
+        for (cluster, original) in again.clusters.iter_mut().chain(templates).zip(originals) {
             assert_eq!(cluster.account.password.expose(), "***", "{text}");
             cluster.account.password = original.account.password.clone();
         }
@@ -95,7 +97,16 @@ fn the_reference_has_the_defaults() {
         log: LogConfig::default(),
         admin: None,
         listeners: vec![ListenerConfig::new("app", "127.0.0.1:6446".parse().unwrap(), "main")],
-        clusters: vec![ClusterConfig::new("main", Source::Static { servers: vec![server] }, account)],
+        clusters: vec![ClusterConfig::new("main", Source::Static { servers: vec![server] }, account.clone())],
+        discoveries: vec![DiscoveryConfig {
+            name: "shops".to_owned(),
+            clusters_max: 200,
+            kubernetes: KubernetesSelector { preset: "kubeblocks".to_owned(), ..KubernetesSelector::default() },
+            template: ClusterConfig {
+                required: false,
+                ..ClusterConfig::new("shops", Source::Static { servers: Vec::new() }, account)
+            },
+        }],
     };
     assert_eq!(config, expected);
 }
@@ -107,8 +118,11 @@ fn the_reference_has_every_key() {
     let text = include_str!("../config/reference.toml");
     let (config, known) = parse_and_list_keys(text, "reference.toml", env());
     config.unwrap_or_else(|error| panic!("{error}"));
-    let sections = ["proxy", "log", "admin", "listener", "listener.tls", "cluster", "cluster.account", "cluster.tls"];
-    let sections: BTreeSet<String> = sections.map(str::to_owned).into();
+    let mut sections: BTreeSet<String> = ["proxy", "log", "admin", "listener"].map(str::to_owned).into();
+    sections.extend(["tls", "sni", "schema"].map(|table| format!("listener.{table}")));
+    for kind in ["cluster", "discovery"] {
+        sections.extend([kind.to_owned(), format!("{kind}.account"), format!("{kind}.tls")]);
+    }
     let written: BTreeSet<String> = written_keys(text);
     let known: BTreeSet<String> = known.difference(&sections).cloned().collect();
     assert_eq!(written, known);
@@ -141,6 +155,7 @@ fn the_file_without_defaults_has_every_key() {
     let written = written_keys(include_str!("../fuzz/corpus/config/every-key"));
     // These are in other examples: what names files, and the source and the passwords that exclude the one chosen.
     let elsewhere = [
+        "listener.cluster",
         "listener.account_file",
         "listener.tls.mode",
         "listener.tls.cert",
@@ -152,6 +167,11 @@ fn the_file_without_defaults_has_every_key() {
         "cluster.tls.key",
         "cluster.account.password_file",
         "cluster.account.password_env",
+        "discovery.tls.ca",
+        "discovery.tls.cert",
+        "discovery.tls.key",
+        "discovery.account.password_file",
+        "discovery.account.password_env",
     ];
     let reference = written_keys(include_str!("../config/reference.toml"));
     let missing: BTreeSet<&str> = reference.difference(&written).map(String::as_str).collect();

@@ -9,7 +9,7 @@ mod login {
 }
 mod testbed;
 
-use holdfast::accounts::AccountsConfig;
+use holdfast::accounts::{AccountFile, AccountsConfig, Sealer};
 use holdfast::config::ProxyProtocol;
 use holdfast::frontend::login::LoginError;
 use holdfast::tls::{SslMode, TlsFiles};
@@ -20,6 +20,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testbed::{Server, ServerOptions, Testbed};
 
@@ -145,7 +146,8 @@ fn accounts_of_mariadb_log_in_by_each_source() {
     let hash = server.one("SELECT authentication_string FROM mysql.user WHERE user = 'native'");
     std::fs::write(&file, format!("# accounts\napp:app\n\nnative:{hash}\n")).unwrap();
     let from_server = AccountsConfig { server: true, ..AccountsConfig::default() };
-    let from_file = AccountsConfig { file: Some(file), pass_through: false, ..AccountsConfig::default() };
+    let file = AccountFile::open(file, Sealer::new().unwrap()).unwrap();
+    let from_file = AccountsConfig { file: Some(file.into()), pass_through: false, ..AccountsConfig::default() };
     for (name, accounts) in [("server", from_server), ("file", from_file)] {
         let options = || DoorOptions { backend_tls: false, accounts: accounts.clone(), ..DoorOptions::default() };
         let door = Door::open(&server, options());
@@ -165,17 +167,18 @@ fn a_file_without_pass_through_lets_nobody_else_in() {
     let server = Server::start(ServerOptions::mysql().named("file"));
     let file = Testbed::get().new_folder("login-file").join("accounts");
     std::fs::write(&file, "repl:repl\n").unwrap();
-    let accounts = AccountsConfig { file: Some(file.clone()), pass_through: false, ..AccountsConfig::default() };
+    let known = Arc::new(AccountFile::open(file.clone(), Sealer::new().unwrap()).unwrap());
+    let accounts = AccountsConfig { file: Some(known.clone()), pass_through: false, ..AccountsConfig::default() };
     let door = Door::open(&server, DoorOptions { accounts, ..DoorOptions::default() });
     // Known from the file: not even the first login needs a tunnel or a key.
     assert!(mysql(&door, "repl", "repl", &["--ssl-mode=DISABLED"], WHO).is_ok());
     let refused = mysql(&door, "app", "app", TLS, WHO).expect_err("not in the file");
     assert!(refused.contains("1045"), "{refused}");
     std::fs::write(&file, "repl:repl\napp:app\n").unwrap();
-    door.accounts().reload().unwrap();
+    known.reload().unwrap();
     assert!(mysql(&door, "app", "app", TLS, WHO).is_ok());
     std::fs::write(&file, "no colon\n").unwrap();
-    let error = door.accounts().reload().unwrap_err().to_string();
+    let error = known.reload().unwrap_err().to_string();
     assert!(error.contains("line 1"), "{error}");
     assert!(mysql(&door, "app", "app", TLS, WHO).is_ok());
 }

@@ -66,7 +66,10 @@ fn sigterm_lets_finish_what_may_finish() {
 #[test]
 fn the_deadline_cuts_who_stays() {
     let server = server("deadline");
-    let proxy = Proxy::start(Options::servers([server.addr()]).proxy("shutdown_deadline_ms = 1500"));
+    let proxy = Proxy::start(
+        Options::servers([server.addr()])
+            .proxy("shutdown_grace_ms = 0\nshutdown_deadline_ms = 1000\nshutdown_transactions_ms = 500"),
+    );
     let mut stays = proxy.client();
     let mut busy = proxy.client();
     stays.query("BEGIN").expect("a transaction");

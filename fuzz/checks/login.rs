@@ -7,13 +7,16 @@ use bytes::Bytes;
 use holdfast::accounts::{Accounts, AccountsConfig, Failures, RsaKey, Sealer};
 use holdfast::backend::LoginRequest;
 use holdfast::config::{Compression, ProxyProtocol};
-use holdfast::frontend::login::{LoginContext, Prove, ProveError, ServerFacade, login};
+use holdfast::error::ClientError;
+use holdfast::frontend::facade::ServerFacade;
+use holdfast::frontend::login::{Destination, LoginContext, Prove, ProveError, login};
+use holdfast::frontend::route::Asked;
 use holdfast::tls::{ListenerTls, SslMode, TlsFiles};
 use holdfast::transport::{Channel, Io};
 use holdfast::types::SessionId;
 use holdfast::wire::capabilities::Capabilities;
 use holdfast::wire::ok::OkPacket;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,9 +27,14 @@ static KEY: LazyLock<RsaKey> = LazyLock::new(RsaKey::new);
 /// Accepts the passwords `secret` and the empty one, and nothing else.
 struct Server {
     accepted: bool,
+    accounts: Arc<Accounts>,
 }
 
 impl Prove for Server {
+    async fn route(&mut self, asked: Asked<'_>, _capabilities: Capabilities) -> Result<Destination, ClientError> {
+        Ok(Destination { accounts: Arc::clone(&self.accounts), user: asked.user.to_vec() })
+    }
+
     async fn prove(&mut self, login: &LoginRequest<'_>) -> Result<Bytes, ProveError> {
         match login.credential.password_bytes() {
             Some(b"secret" | b"") => {
@@ -69,12 +77,11 @@ async fn one_login(choice: u8, socket: TcpStream) {
     };
     let tls = ListenerTls::listener(SslMode::Preferred, TlsFiles::default()).expect("no files, no TLS");
     let sealer = Sealer::new().expect("randomness");
-    let accounts = Accounts::open(AccountsConfig::default(), sealer, None).expect("no file");
+    let accounts = Arc::new(Accounts::new(AccountsConfig::default(), sealer, None));
     let context = LoginContext {
         facade: &facade,
         session: SessionId(SessionId::FIRST),
         tls: &tls,
-        accounts: &accounts,
         rsa: &KEY,
         failures: &Mutex::new(Failures::default()),
         peer: [127, 0, 0, 1].into(),
@@ -83,7 +90,7 @@ async fn one_login(choice: u8, socket: TcpStream) {
         timeout: Duration::from_secs(5),
         compression: Compression::default(),
     };
-    let mut server = Server { accepted: false };
+    let mut server = Server { accepted: false, accounts };
     let let_in = login(Channel::new(Io::Plain(socket)), &context, &mut server).await;
     assert_eq!(let_in.is_ok(), server.accepted, "let in without proof, or not in spite of it");
 }

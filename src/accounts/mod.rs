@@ -15,13 +15,12 @@ pub use credential::Credential;
 pub use failures::{Failures, Limits as FailureLimits};
 pub use rsa::{KeyError, RsaKey, encrypt_password};
 pub use sealed::{Sealer, SessionCredential};
-pub use source::{SourceError, read_file, read_server};
+pub use source::{AccountFile, SourceError, read_file, read_server};
 
 use crate::backend::ConnectTarget;
 use arc_swap::ArcSwap;
 use cache::Cache;
 use source::Verifiers;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,14 +28,14 @@ use std::time::{Duration, Instant};
 const REREAD_MIN: Duration = Duration::from_secs(1);
 
 /// Where accounts come from, and how long what was learned is believed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccountsConfig {
     /// Accounts the sources don't have may log in too, proven by a server alone.
     pub pass_through: bool,
     /// mysql_native_password verifiers are read from a server with the service account.
     pub server: bool,
-    /// An account file ([`read_file`]).
-    pub file: Option<PathBuf>,
+    /// An account file.
+    pub file: Option<Arc<AccountFile>>,
     /// How long a proven password is remembered.
     pub lifetime: Duration,
     /// How long what a server told is believed.
@@ -67,7 +66,6 @@ pub struct Accounts {
     /// Seals what is kept; the same for all clusters.
     pub sealer: Arc<Sealer>,
     cache: Mutex<Cache>,
-    file: ArcSwap<Verifiers>,
     server: ArcSwap<(Option<Instant>, Verifiers)>,
     /// One reader of mysql.user at a time; the others wait for what it finds.
     reading: tokio::sync::Mutex<()>,
@@ -75,41 +73,36 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Reads the account file, if there is one. Blocking.
-    pub fn open(
-        config: AccountsConfig,
-        sealer: Arc<Sealer>,
-        service: Option<ServiceAccount>,
-    ) -> Result<Self, SourceError> {
-        let file = config.file.as_deref().map(|file| read_file(file, &sealer)).transpose()?.unwrap_or_default();
-        Ok(Self {
+    /// Nothing is known yet but what the file says.
+    pub fn new(config: AccountsConfig, sealer: Arc<Sealer>, service: Option<ServiceAccount>) -> Self {
+        Self {
             cache: Mutex::new(Cache::new(config.entries_max, config.lifetime)),
-            file: ArcSwap::from_pointee(file),
             server: ArcSwap::from_pointee((None, Verifiers::new())),
             reading: tokio::sync::Mutex::new(()),
             service,
             sealer,
             config,
-        })
+        }
     }
 
-    /// Reads the account file again; on an error what was read before stays. Blocking.
-    pub fn reload(&self) -> Result<(), SourceError> {
-        if let Some(file) = &self.config.file {
-            self.file.store(Arc::new(read_file(file, &self.sealer)?));
-        }
-        Ok(())
+    /// How long a proven password is remembered, and how many accounts are.
+    pub fn limits(&self) -> (Duration, usize) {
+        (self.config.lifetime, self.config.entries_max)
+    }
+
+    fn in_file(&self, user: &[u8]) -> Option<Vec<Verifier>> {
+        self.config.file.as_ref()?.find(user)
     }
 
     /// True if `user` may try to log in: pass-through admits everybody, else a source must know the account.
     pub fn admits(&self, user: &[u8]) -> bool {
-        self.config.pass_through || self.is_listed(user) || self.file.load().contains_key(user)
+        self.config.pass_through || self.is_listed(user) || self.in_file(user).is_some()
     }
 
     /// True if an answer of mysql_native_password that fits none of the verifiers of `user` is certainly wrong: the
     /// server's list has the account, or the file is the only source. (A remembered password may have been changed.)
     pub fn is_listed(&self, user: &[u8]) -> bool {
-        self.server.load().1.contains_key(user) || (!self.config.pass_through && self.file.load().contains_key(user))
+        self.server.load().1.contains_key(user) || (!self.config.pass_through && self.in_file(user).is_some())
     }
 
     /// Accounts in the cache of proven passwords.
@@ -120,7 +113,7 @@ impl Accounts {
     /// What recognizes the passwords of `user`: proven ones, then the file's, then the server's as far as it was read.
     pub fn find(&self, user: &[u8]) -> Vec<Verifier> {
         let mut found = self.cache().find(user, Instant::now());
-        found.extend(self.file.load().get(user).into_iter().flatten().cloned());
+        found.extend(self.in_file(user).into_iter().flatten());
         found.extend(self.server.load().1.get(user).into_iter().flatten().cloned());
         found
     }

@@ -13,6 +13,7 @@ use super::{Credential, Sealer, SessionCredential};
 use crate::backend::{ConnectError, ConnectTarget, LoginRequest, QueryError, connect, query_text};
 use crate::wire::auth::{native_stage1, native_verifier, native_verifier_from_text, sha2_stage1, sha2_verifier};
 use crate::wire::capabilities::Capabilities;
+use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,6 +58,32 @@ pub enum SourceError {
     /// The server would not tell: the service account lacks SELECT on mysql.user.
     #[error("reading accounts from a server: {0}: the service account needs SELECT on mysql.user")]
     Query(#[from] QueryError),
+}
+
+/// An account file as it was last read.
+pub struct AccountFile {
+    path: PathBuf,
+    sealer: Arc<Sealer>,
+    verifiers: ArcSwap<Verifiers>,
+}
+
+impl AccountFile {
+    /// Reads it. Blocking.
+    pub fn open(path: PathBuf, sealer: Arc<Sealer>) -> Result<Self, SourceError> {
+        let verifiers = ArcSwap::from_pointee(read_file(&path, &sealer)?);
+        Ok(Self { path, sealer, verifiers })
+    }
+
+    /// Reads it again; on an error what was read before stays. Blocking.
+    pub fn reload(&self) -> Result<(), SourceError> {
+        self.verifiers.store(Arc::new(read_file(&self.path, &self.sealer)?));
+        Ok(())
+    }
+
+    /// What recognizes the passwords of `user`; none where the file does not have it.
+    pub fn find(&self, user: &[u8]) -> Option<Vec<Verifier>> {
+        self.verifiers.load().get(user).cloned()
+    }
 }
 
 /// Reads an account file. Blocking.

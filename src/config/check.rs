@@ -3,6 +3,7 @@
 //! Why TOML: the operator compares it with the file line by line, and a test can load it, which proves that no key is
 //! left out. Passwords are `***`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::model::*;
 use super::section::word_of;
-use super::{LOG_FORMATS, cluster, listener};
+use super::{LOG_FORMATS, cluster, listener, routes};
 
 /// The whole configuration with every effective value, as TOML; passwords are `***`.
 pub fn describe(config: &Config) -> String {
@@ -43,7 +44,7 @@ struct Entries {
     header: String,
     /// `listener.app.tls`
     path: String,
-    entries: Vec<(&'static str, String)>,
+    entries: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Entries {
@@ -52,7 +53,7 @@ impl Entries {
     }
 
     fn plain(&mut self, key: &'static str, value: impl ToString) {
-        self.entries.push((key, value.to_string()));
+        self.entries.push((key.into(), value.to_string()));
     }
 
     fn limit(&mut self, key: &'static str, value: Option<u32>) {
@@ -88,7 +89,11 @@ fn quoted(text: &str) -> String {
 fn sections(config: &Config) -> Vec<Entries> {
     let mut proxy = Entries::new("[proxy]", "proxy");
     proxy.plain("workers", config.proxy.workers);
-    proxy.millis("shutdown_deadline_ms", config.proxy.shutdown_deadline);
+    let shutdown = &config.proxy.shutdown;
+    proxy.millis("shutdown_grace_ms", shutdown.grace);
+    proxy.millis("shutdown_idle_ms", shutdown.idle);
+    proxy.millis("shutdown_deadline_ms", shutdown.deadline);
+    proxy.millis("shutdown_transactions_ms", shutdown.transactions);
     proxy.plain("max_connections", config.proxy.max_connections);
     let mut log = Entries::new("[log]", "log");
     log.text("format", word_of(LOG_FORMATS, &config.log.format));
@@ -102,10 +107,12 @@ fn sections(config: &Config) -> Vec<Entries> {
     for listener in &config.listeners {
         all.push(of_listener(listener));
         all.push(of_client_tls(listener));
+        all.extend(of_maps(listener));
     }
     for cluster in &config.clusters {
         all.extend(of_cluster(cluster));
     }
+    all.extend(config.discoveries.iter().flat_map(of_discovery));
     all
 }
 
@@ -113,7 +120,7 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     let mut section = Entries::new("[[listener]]", format!("listener.{}", config.name));
     section.text("name", &config.name);
     section.text("listen", &config.listen.to_string());
-    section.text("cluster", &config.cluster);
+    of_routes(&config.routes, &mut section);
     section.text("mode", word_of(listener::MODES, &config.mode));
     section.text("read_fallback", word_of(listener::FALLBACKS, &config.read_fallback));
     section.millis("max_lag_ms", config.max_lag.unwrap_or_default());
@@ -139,6 +146,27 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     section
 }
 
+fn of_routes(config: &Routes, section: &mut Entries) {
+    if !config.by.is_empty() {
+        section.texts("route", config.by.iter().map(|rule| word_of(routes::WORDS, rule).to_owned()));
+    }
+    if let Some(cluster) = &config.default {
+        section.text(if config.by.is_empty() { "cluster" } else { "default_cluster" }, cluster);
+    }
+}
+
+/// `[listener.sni]` and `[listener.schema]`, where there are any.
+fn of_maps(config: &ListenerConfig) -> Vec<Entries> {
+    let of = |key: &str, map: &BTreeMap<String, String>| {
+        let mut section = Entries::new(&format!("[listener.{key}]"), format!("listener.{}.{key}", config.name));
+        let quote = |(name, cluster): (&String, &String)| (Cow::Owned(quoted(name)), quoted(cluster));
+        section.entries = map.iter().map(quote).collect();
+        section
+    };
+    let maps = [of("sni", &config.routes.sni), of("schema", &config.routes.schema)];
+    maps.into_iter().filter(|map| !map.entries.is_empty()).collect()
+}
+
 fn of_client_tls(config: &ListenerConfig) -> Entries {
     let mut section = Entries::new("[listener.tls]", format!("listener.{}.tls", config.name));
     section.text("mode", word_of(listener::TLS_MODES, &config.tls.mode));
@@ -149,10 +177,26 @@ fn of_client_tls(config: &ListenerConfig) -> Entries {
 }
 
 fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
-    let path = format!("cluster.{}", config.name);
-    let mut section = Entries::new("[[cluster]]", path.clone());
+    let mut section = Entries::new("[[cluster]]", format!("cluster.{}", config.name));
     section.text("name", &config.name);
     of_source(&config.source, &mut section);
+    of_any_cluster("cluster", config, section)
+}
+
+fn of_discovery(config: &DiscoveryConfig) -> [Entries; 3] {
+    let mut section = Entries::new("[[discovery]]", format!("discovery.{}", config.name));
+    section.text("name", &config.name);
+    section.text("preset", &config.kubernetes.preset);
+    section.texts("namespaces", config.kubernetes.namespaces.iter().cloned());
+    section.text("selector", &config.kubernetes.selector);
+    section.plain("clusters_max", config.clusters_max);
+    of_any_cluster("discovery", &config.template, section)
+}
+
+/// What a cluster has, written or discovered.
+fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> [Entries; 3] {
+    let path = section.path.clone();
+    section.plain("required", config.required);
     section.text("kind", word_of(cluster::KINDS, &config.kind));
     section.millis("hold_ms_max", config.hold_max);
     section.plain("hold_statements_max", config.hold_statements_max);
@@ -164,10 +208,10 @@ fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("accounts_max", config.accounts_max);
     section.plain("account_ttl_s", config.account_ttl.as_secs());
-    let mut account = Entries::new("[cluster.account]", format!("{path}.account"));
+    let mut account = Entries::new(&format!("[{kind}.account]"), format!("{path}.account"));
     account.text("user", &config.account.user);
     account.text("password", &config.account.password.to_string());
-    let mut tls = Entries::new("[cluster.tls]", format!("{path}.tls"));
+    let mut tls = Entries::new(&format!("[{kind}.tls]"), format!("{path}.tls"));
     tls.text("mode", word_of(cluster::SSL_MODES, &config.tls.mode));
     tls.path("ca", config.tls.ca.as_deref());
     tls.path("cert", config.tls.cert.as_deref());

@@ -41,11 +41,26 @@ pub(super) fn read(section: &Section) -> Option<ClusterConfig> {
     let (known_source, known_account) = (source.is_some(), account.is_some());
     let mut cluster =
         ClusterConfig::new(name.clone().unwrap_or_default(), source.unwrap_or(nothing), account.unwrap_or(nobody));
+    section.flag("required", &mut cluster.required);
     read_kind(section, &mut cluster, known_source);
     read_limits(section, &mut cluster);
     cluster.tls = read_tls(&section.section("tls"));
     section.done();
     (name.is_some() && known_source && known_account).then_some(cluster)
+}
+
+/// Reads what a `[[discovery]]` says of each of its clusters: all but name and source.
+pub(super) fn read_template(section: &Section, name: &str) -> Option<ClusterConfig> {
+    let account = read_account(&section.section("account"));
+    let known_account = account.is_some();
+    let nobody = AccountConfig { user: String::new(), password: Secret::default() };
+    let mut cluster = ClusterConfig::new(name, Source::Static { servers: Vec::new() }, account.unwrap_or(nobody));
+    cluster.required = false;
+    section.flag("required", &mut cluster.required);
+    read_kind(section, &mut cluster, false);
+    read_limits(section, &mut cluster);
+    cluster.tls = read_tls(&section.section("tls"));
+    known_account.then_some(cluster)
 }
 
 fn read_source(section: &Section) -> Option<Source> {

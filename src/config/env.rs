@@ -3,7 +3,8 @@
 //! `HOLDFAST__SECTION__KEY=value`, with the name of the listener or cluster where there are several:
 //! `HOLDFAST__PROXY__WORKERS`, `HOLDFAST__LISTENER__APP__LISTEN`, `HOLDFAST__CLUSTER__ORDERS__ACCOUNT__PASSWORD`,
 //! `HOLDFAST__CLUSTER__ORDERS__TLS__MODE`. A name is written in capitals, with `_` for anything but a letter or digit.
-//! Numbers and words are written as they are, lists with commas. An unknown variable is refused like an unknown key.
+//! Numbers and words are written as they are, lists with commas. What is between `[listener.sni]` and its like are names,
+//! not keys, and has no variable. An unknown variable is refused like an unknown key.
 //!
 //! Two underscores, because keys have single ones, and because Kubernetes sets `HOLDFAST_SERVICE_HOST` and the like by
 //! itself in a namespace with a Service of that name. `HOLDFAST_CLUSTER_<NAME>_ACCOUNT_PASSWORD` is accepted all the
@@ -18,7 +19,7 @@ use super::words::{nearest, one_of};
 
 const PREFIX: &str = "HOLDFAST__";
 /// Sections of which there may be several, each with a name.
-const NAMED: [&str; 2] = ["listener", "cluster"];
+const NAMED: [&str; 3] = ["listener", "cluster", "discovery"];
 
 /// A name as it is written in a variable: `db-1.eu` is `DB_1_EU`.
 pub fn variable_name(name: &str) -> String {

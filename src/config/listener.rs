@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::model::*;
 use super::network::Network;
+use super::routes;
 use super::section::{Section, find_word, unknown_word};
 
 pub(super) const LISTEN_EXAMPLE: &str = "an IP address and a port, as in \"127.0.0.1:6446\" or \"[::]:6446\"";
@@ -36,21 +37,22 @@ pub(super) fn read(section: &Section) -> Option<ListenerConfig> {
     if !section.has("listen") {
         section.missing("listen", LISTEN_EXAMPLE);
     }
-    let cluster = section.text("cluster");
-    if !section.has("cluster") {
-        section.missing("cluster", "the name of a [[cluster]] of this file");
-    }
+    let routes = routes::read(section);
     // What follows is read even if these are missing, so that its problems are reported too.
     let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let mut listener =
-        ListenerConfig::new(name.clone().unwrap_or_default(), listen.unwrap_or(anywhere), cluster.unwrap_or_default());
+    let mut listener = ListenerConfig::new(name.clone().unwrap_or_default(), listen.unwrap_or(anywhere), String::new());
+    let known_routes = routes.is_some();
+    listener.routes = routes.unwrap_or_default();
     read_routing(section, &mut listener);
     read_limits(section, &mut listener);
     read_proxy_protocol(section, &mut listener);
     read_accounts(section, &mut listener);
     listener.tls = read_tls(&section.section("tls"));
     section.done();
-    (name.is_some() && listen.is_some() && cluster.is_some()).then_some(listener)
+    if listener.routes.by.contains(&RouteBy::Sni) && listener.tls.mode == ClientTlsMode::Disabled {
+        section.refuse("route", "\"sni\" is told in the TLS handshake: write [listener.tls] with cert and key");
+    }
+    (name.is_some() && listen.is_some() && known_routes).then_some(listener)
 }
 
 /// The name of a listener or cluster: a metric label, and part of an environment variable's name.

@@ -6,17 +6,19 @@
 //! other. A [`Config`] that exists is valid; nobody checks it again. Every key with its default stands in
 //! `config/reference.toml`.
 //!
-//! Reading order: `tree` (TOML with lines), `env` (overrides), `section` (one table), `listener` and `cluster` (the
-//! rules), [`model`](self) (the result), [`check`] (print it), [`watch`] (reload it).
+//! Reading order: `tree` (TOML with lines), `env` (overrides), `section` (one table), `listener`, `routes`,
+//! `cluster` and `discovery` (the rules), [`model`](self) (the result), [`check`] (print it), [`watch`] (reload it).
 
 pub mod check;
 mod cluster;
+mod discovery;
 mod env;
 mod error;
 mod files;
 mod listener;
 mod model;
 mod network;
+mod routes;
 mod secret;
 mod section;
 #[cfg(test)]
@@ -101,15 +103,20 @@ fn read(root: &Section) -> Option<Config> {
     if !root.has("listener") {
         root.missing("listener", "[[listener]] with name, listen and cluster");
     }
-    if !root.has("cluster") {
+    let discovery_sections = root.sections("discovery");
+    if !root.has("cluster") && !root.has("discovery") {
         root.missing("cluster", "[[cluster]] with name, source and [cluster.account]");
     }
     let listeners: Vec<_> = listener_sections.iter().map(listener::read).collect();
     let clusters: Vec<_> = cluster_sections.iter().map(cluster::read).collect();
+    let discoveries: Vec<_> = discovery_sections.iter().map(discovery::read).collect();
     root.done();
-    check_names(&listener_sections);
-    check_names(&cluster_sections);
-    check_cluster_of(&listener_sections, &cluster_sections);
+    for sections in [&listener_sections, &cluster_sections, &discovery_sections] {
+        check_names(sections);
+    }
+    if discovery_sections.is_empty() {
+        routes::check(&listener_sections, &cluster_sections);
+    }
     check_addresses(root, &listener_sections);
     Some(Config {
         proxy,
@@ -117,13 +124,21 @@ fn read(root: &Section) -> Option<Config> {
         admin,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
+        discoveries: discoveries.into_iter().collect::<Option<_>>()?,
     })
 }
 
 fn read_proxy(section: &Section) -> ProxyConfig {
     let mut proxy = ProxyConfig::default();
     section.count("workers", 0..=1024, &mut proxy.workers);
-    section.millis("shutdown_deadline_ms", 0..=3_600_000, &mut proxy.shutdown_deadline);
+    let shutdown = &mut proxy.shutdown;
+    section.millis("shutdown_grace_ms", 0..=600_000, &mut shutdown.grace);
+    section.millis("shutdown_idle_ms", 0..=600_000, &mut shutdown.idle);
+    section.millis("shutdown_deadline_ms", 0..=86_400_000, &mut shutdown.deadline);
+    section.millis("shutdown_transactions_ms", 0..=3_600_000, &mut shutdown.transactions);
+    if shutdown.grace > shutdown.deadline {
+        section.refuse("shutdown_grace_ms", "must not be longer than shutdown_deadline_ms, which begins with it");
+    }
     section.count("max_connections", 1..=listener::CONNECTIONS_MAX, &mut proxy.max_connections);
     section.done();
     proxy
@@ -178,19 +193,6 @@ fn check_names(sections: &[Section]) {
             section.refuse("name", format_args!("{} is taken already: write another", shown(name)));
         }
         seen.push(name);
-    }
-}
-
-fn check_cluster_of(listeners: &[Section], clusters: &[Section]) {
-    let names: Vec<&str> = clusters.iter().filter_map(|cluster| cluster.peek("name")).collect();
-    for listener in listeners {
-        let Some(cluster) = listener.peek("cluster") else { continue };
-        if !names.contains(&cluster) {
-            let meant = nearest(cluster, names.iter().copied()).map(|name| format!(" (did you mean \"{name}\"?)"));
-            let (text, meant) = (shown(cluster), meant.unwrap_or_default());
-            let known = one_of(names.iter().copied());
-            listener.refuse("cluster", format_args!("there is no [[cluster]] {text}{meant}: write {known}"));
-        }
     }
 }
 

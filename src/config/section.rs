@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{At, Problem};
-use super::tree::{Item, Table, Value};
+use super::tree::{Entry, Item, Table, Value};
 use super::words::{nearest, one_of, shown};
 
 /// Entries of one list in the file.
@@ -86,7 +86,7 @@ impl<'a, 't> Section<'a, 't> {
     pub fn peek(&self, key: &str) -> Option<&'a str> {
         match &self.table?.find(key)?.value {
             Value::Text(text) | Value::Override(text) => Some(text),
-            Value::Integer(_) | Value::Boolean | Value::Array(_) | Value::Table(_) | Value::Other(_) => None,
+            Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_) | Value::Other(_) => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl<'a, 't> Section<'a, 't> {
         let number = match &item.value {
             Value::Integer(number) => number.and_then(|number| u64::try_from(number).ok()),
             Value::Override(text) => text.trim().parse().ok(),
-            Value::Text(_) | Value::Boolean | Value::Array(_) | Value::Table(_) | Value::Other(_) => {
+            Value::Text(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_) | Value::Other(_) => {
                 self.refuse(key, format_args!("write a whole number, not {}", item.value.kind()));
                 return None;
             }
@@ -159,6 +159,16 @@ impl<'a, 't> Section<'a, 't> {
             self.refuse(key, format_args!("write a whole number from {low} to {high}"));
         }
         number
+    }
+
+    /// `true` or `false` into a field.
+    pub fn flag(&self, key: &'static str, into: &mut bool) {
+        let Some(item) = self.item(key) else { return };
+        match &item.value {
+            Value::Boolean(value) => *into = *value,
+            Value::Override(text) if ["true", "false"].contains(&text.trim()) => *into = text.trim() == "true",
+            other => self.refuse(key, format_args!("write true or false, not {}", other.kind())),
+        }
     }
 
     /// A whole number into a field.
@@ -250,6 +260,24 @@ impl<'a, 't> Section<'a, 't> {
         };
         let at = table.map_or_else(|| self.place(key), |table| table.at.clone());
         Section { cx: self.cx, at, table, path: self.full(key), asked: RefCell::default() }
+    }
+
+    /// A table whose keys are the operator's own words, each with a text.
+    pub fn dictionary(&self, key: &'static str) -> Vec<(At, &'a str, &'a str)> {
+        let section = self.section(key);
+        let Some(table) = section.table else { return Vec::new() };
+        if !self.bounded(key, table.entries.len()) {
+            return Vec::new();
+        }
+        let text_of = |entry: &'a Entry<'t>| match &entry.item.value {
+            Value::Text(text) | Value::Override(text) => Some((entry.key_at.clone(), &*entry.key, &**text)),
+            other => {
+                let (name, found) = (section.full(&entry.key), other.kind());
+                self.cx.refuse(&entry.item.at, format!("{name}: write a text in quotes, not {found}"));
+                None
+            }
+        };
+        table.entries.iter().filter_map(text_of).collect()
     }
 
     /// The tables of a list.

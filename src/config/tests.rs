@@ -52,6 +52,7 @@ fn a_minimal_file_has_the_defaults() {
         admin: None,
         listeners: vec![ListenerConfig::new("app", "127.0.0.1:6446".parse().unwrap(), "main")],
         clusters: vec![ClusterConfig::new("main", Source::Static { servers: vec![server] }, account)],
+        discoveries: Vec::new(),
     };
     assert_eq!(config, expected);
     assert!(!format!("{config:#?}").contains("secret"));
@@ -221,6 +222,46 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         11,
         "must not be longer than probe_interval_ms",
     ),
+    ("cluster = \"main\"", "route = []", 5, "write each rule once, at least one"),
+    ("cluster = \"main\"", "route = [\"user\", \"user\"]", 5, "write each rule once"),
+    ("cluster = \"main\"", "route = [\"usr\"]", 5, "\"usr\" is not known (did you mean \"user\"?)"),
+    ("cluster = \"main\"", "cluster = \"main\"\nroute = [\"user\"]", 5, "write default_cluster, or leave route out"),
+    ("cluster = \"main\"", "default_cluster = \"main\"", 5, "belongs to a listener with route"),
+    ("cluster = \"main\"", "route = [\"user\"]\ndefault_cluster = \"mian\"", 6, "there is no [[cluster]] \"mian\""),
+    ("cluster = \"main\"", "route = [\"sni\"]", 5, "is told in the TLS handshake: write [listener.tls]"),
+    ("cluster = \"main\"", "route = [\"user\"]\nschema = { a = \"main\" }", 6, "write \"schema\" in route"),
+    (
+        "cluster = \"main\"",
+        "route = [\"schema\"]\n[listener.schema]\na = \"main\"\nb = \"man\"",
+        8,
+        "listener.schema.\"b\": there is no [[cluster]] \"man\" (did you mean \"main\"?)",
+    ),
+    ("cluster = \"main\"", "route = [\"schema\"]\nschema = { a = 1 }", 6, "listener.schema.a: write a text in quotes"),
+    ("source = \"static\"", "source = \"static\"\nrequired = \"no\"", 10, "write true or false, not a text"),
+    (
+        "\n[[listener]]",
+        "[[discovery]]\nname = \"d\"\npreset = \"kubeblock\"\n[[listener]]",
+        3,
+        "\"kubeblock\" is not known: write",
+    ),
+    (
+        "\n[[listener]]",
+        "[[discovery]]\nname = \"d\"\npreset = \"moco\"\n[[listener]]",
+        1,
+        "[discovery.account] is missing",
+    ),
+    (
+        "\n[[listener]]",
+        "[[discovery]]\nname = \"d\"\npreset = \"moco\"\nnamespaces = [\"A\"]\n[[listener]]",
+        4,
+        "\"A\" is not a namespace",
+    ),
+    (
+        "\n[[listener]]",
+        "[proxy]\nshutdown_grace_ms = 5\nshutdown_deadline_ms = 4\n[[listener]]",
+        2,
+        "must not be longer than shutdown_deadline_ms",
+    ),
     ("[[cluster]]", "[listener.tls]\nmode = \"required\"\n[[cluster]]", 8, "write both, or mode = \"disabled\""),
     ("[[cluster]]", "[listener.tls]\nkey = \"/etc/hostname\"\n[[cluster]]", 8, "there is no cert"),
     ("[[cluster]]", "[listener.tls]\ncert = \"/etc/hostname\"\n[[cluster]]", 8, "holds no certificate"),
@@ -270,6 +311,30 @@ fn each_refusal_has_its_line_and_its_advice() {
         assert!(found, "{to}\nexpected {start}…{part}\nfound    {message}");
         assert!(!message.contains("secret\"") || to.contains("password_env ="), "{message}");
     }
+}
+
+#[test]
+fn a_discovery_makes_clusters_known_that_are_not_in_the_file() {
+    let text = r#"
+[[listener]]
+name = "app"
+listen = "127.0.0.1:6446"
+route = ["User", "schema"]
+default_cluster = "not-found-yet"
+schema = { "in voices" = "billing" }
+[[discovery]]
+name = "all"
+preset = "moco"
+account = { user = "holdfast", password = "secret" }
+"#;
+    let config = parse(text, "holdfast.toml", none()).unwrap();
+    let routes = &config.listeners[0].routes;
+    assert_eq!(routes.by, [RouteBy::User, RouteBy::Schema]);
+    assert_eq!(routes.default.as_deref(), Some("not-found-yet"));
+    assert_eq!(routes.schema["in voices"], "billing");
+    assert!(!config.discoveries[0].template.required);
+    assert!(config.clusters.is_empty());
+    assert!(refusal(&text.replace("moco", "mocco"), &[]).contains("is not known"), "{text}");
 }
 
 #[test]

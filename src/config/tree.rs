@@ -26,7 +26,7 @@ pub(super) enum Value<'t> {
     Text(Cow<'t, str>),
     /// `None`: does not fit 64 bits.
     Integer(Option<i64>),
-    Boolean,
+    Boolean(bool),
     Array(Vec<Item<'t>>),
     Table(Table<'t>),
     /// A float or a date: no key has such a value.
@@ -40,7 +40,7 @@ impl Value<'_> {
         match self {
             Self::Text(_) | Self::Override(_) => "a text",
             Self::Integer(_) => "a number",
-            Self::Boolean => "true or false",
+            Self::Boolean(_) => "true or false",
             Self::Array(_) => "a list",
             Self::Table(_) => "a table",
             Self::Other(kind) => kind,
@@ -119,7 +119,7 @@ fn convert<'t>(value: Spanned<DeValue<'t>>, lines: &Lines) -> Item<'t> {
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text),
         DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()),
-        DeValue::Boolean(_) => Value::Boolean,
+        DeValue::Boolean(value) => Value::Boolean(value),
         DeValue::Float(_) => Value::Other("a number with a fraction"),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(items) => Value::Array(items.into_iter().map(|item| convert(item, lines)).collect()),

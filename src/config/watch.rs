@@ -15,19 +15,21 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Config, ConfigError, check, environment, load};
+use super::{Config, ConfigError, DiscoveryConfig, check, environment, load};
 
-/// Settings that only a restart changes; `*` stands for a name. Adding or removing a listener or cluster changes its
-/// `name`, which is one of them.
+/// Settings that only a restart changes; `*` stands for a name. Adding or removing a listener changes its `name`, which is
+/// one of them. Clusters come and go; only one that stays must keep its source.
 const RESTART: &[&str] = &[
     "proxy.workers",
     "log.format",
     "admin.listen",
     "listener.*.name",
     "listener.*.listen",
-    "listener.*.cluster",
-    "cluster.*.name",
     "cluster.*.source",
+    "discovery.*.name",
+    "discovery.*.preset",
+    "discovery.*.namespaces",
+    "discovery.*.selector",
 ];
 
 /// What to watch.
@@ -93,7 +95,11 @@ pub fn judge(current: &Config, loaded: Result<Config, ConfigError>) -> Verdict {
         Err(error) => return Verdict::Refused(error),
     };
     let changed = changed(current, &new);
-    let restart: Vec<String> = changed.iter().filter(|path| needs_restart(path)).cloned().collect();
+    let stays = |path: &str| match path.strip_prefix("cluster.").and_then(|rest| rest.strip_suffix(".source")) {
+        Some(name) => current.cluster(name).is_some() && new.cluster(name).is_some(),
+        None => true,
+    };
+    let restart: Vec<String> = changed.iter().filter(|path| needs_restart(path) && stays(path)).cloned().collect();
     if restart.is_empty() { Verdict::Accepted(Box::new(new), changed) } else { Verdict::NeedsRestart(restart) }
 }
 
@@ -105,6 +111,13 @@ fn changed(old: &Config, new: &Config) -> Vec<String> {
     for cluster in &new.clusters {
         if old.cluster(&cluster.name).is_some_and(|was| was.account.password != cluster.account.password) {
             changed.push(format!("cluster.{}.account.password", cluster.name));
+        }
+    }
+    for discovery in &new.discoveries {
+        let password = |d: &DiscoveryConfig| d.template.account.password.clone();
+        let was = old.discoveries.iter().find(|was| was.name == discovery.name);
+        if was.is_some_and(|was| password(was) != password(discovery)) {
+            changed.push(format!("discovery.{}.account.password", discovery.name));
         }
     }
     changed.sort();
@@ -186,15 +199,9 @@ password = "secret"
             ("\n[[cluster]]", "\n[proxy]\nworkers = 1\n[[cluster]]", Err(&["proxy.workers"])),
             ("\n[[cluster]]", "\n[log]\nformat = \"json\"\n[[cluster]]", Err(&["log.format"])),
             (
-                "\"main\"",
-                "\"other\"",
-                Err(&[
-                    "cluster.main.name",
-                    "cluster.main.source",
-                    "cluster.other.name",
-                    "cluster.other.source",
-                    "listener.my.app.cluster",
-                ]),
+                "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+                "source = \"members\"\nseeds = [\"db-0\"]",
+                Err(&["cluster.main.source"]),
             ),
         ];
         let old = config(TEXT).unwrap();
@@ -206,6 +213,15 @@ password = "secret"
                 (verdict, _) => panic!("{to}: {verdict:?}"),
             }
         }
+        // Another cluster in the place of the first.
+        let Verdict::Accepted(_, changed) = judge(&old, config(&TEXT.replace("\"main\"", "\"other\""))) else {
+            panic!("clusters come and go");
+        };
+        assert!(
+            ["cluster.main.name", "cluster.other.name", "listener.my.app.cluster"]
+                .iter()
+                .all(|c| changed.contains(&(*c).into()))
+        );
         assert_eq!(judge(&old, config(TEXT)), Verdict::Unchanged);
         assert!(matches!(judge(&old, config("x")), Verdict::Refused(_)));
     }

@@ -1,6 +1,6 @@
 //! Accepts clients and hands each to the worker with the fewest sessions.
 
-use super::shared::Listener;
+use super::gate::Listener;
 use super::worker::{Accepted, Worker};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
@@ -33,7 +33,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop`. Settings changed by a reload hold for clients accepted from then on.
+/// Accepts until `stop`, and then those who wait already: closing the port would reset them. Settings changed by a reload hold for clients accepted from then on.
 pub async fn accept(
     port: TcpListener,
     listener: Arc<ArcSwap<Listener>>,
@@ -43,20 +43,26 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = port.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((socket, peer)) => {
-                let listener = listener.load_full();
-                if let Err(error) = admit(socket, peer, &listener, &workers) {
-                    tracing::debug!(listener = %listener.config.name, %peer, %error, "client lost");
-                }
-            }
+            Ok(accepted) => take(accepted, &listener, &workers),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept clients");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
+    }
+    for _ in 0..BACKLOG {
+        let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, port.accept()).await else { return };
+        take(accepted, &listener, &workers);
+    }
+}
+
+fn take((socket, peer): (TcpStream, SocketAddr), listener: &ArcSwap<Listener>, workers: &[Worker]) {
+    let listener = listener.load_full();
+    if let Err(error) = admit(socket, peer, &listener, workers) {
+        tracing::debug!(listener = %listener.config.name, %peer, %error, "client lost");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Lets a client in: greeting, TLS, HandshakeResponse41, the plugin's exchange, and the proof by a real backend login.
 //!
 //! ```text
-//! greeting ──► SSLRequest ──► TLS ──► HandshakeResponse41 ──► exchange ⇄ proof ──► OK | ERR
+//! greeting ──► SSLRequest ──► TLS ──► HandshakeResponse41 ──► route ──► exchange ⇄ proof ──► OK | ERR
 //!          └────────────────────────►
 //! ```
-//! The proof is the caller's ([`Prove`]): whoever it lets in, a server has let in. A server's refusal reaches the client
+//! Route and proof are the caller's: the first names the accounts that are meant. The proof is the caller's ([`Prove`]): whoever it lets in, a server has let in. A server's refusal reaches the client
 //! word for word. Nothing is asked of a server before the client has shown what it has. What a client sends out of turn
 //! gets MySQL's own error and a closed connection; a failed login never tells whether the account exists.
 
@@ -13,9 +13,11 @@ mod error;
 mod exchange;
 
 use crate::accounts::{Accounts, Credential, Failures, RsaKey, SessionCredential};
-use crate::backend::{Connected, LoginRequest};
+use crate::backend::LoginRequest;
 use crate::config::{Compression, ProxyProtocol};
 use crate::error::{ClientError, ErrorKind};
+use crate::frontend::facade::ServerFacade;
+use crate::frontend::route::Asked;
 use crate::tls::ListenerTls;
 use crate::transport::Channel;
 use crate::types::SessionId;
@@ -30,32 +32,7 @@ use exchange::{Answer, Exchange};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-/// What the listener pretends to be: the servers behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFacade {
-    /// Version as on the wire (with MariaDB's `5.5.5-`, where its servers send it).
-    pub version: Arc<str>,
-    /// What the servers offer.
-    pub capabilities: Capabilities,
-    /// Their default collation.
-    pub collation: u8,
-    /// Their default authentication plugin.
-    pub default_plugin: Arc<[u8]>,
-}
-
-impl ServerFacade {
-    /// The facade of a server that was just connected to.
-    pub fn mirror(server: &Connected) -> Self {
-        Self {
-            version: server.greeting_version.clone(),
-            capabilities: server.server_capabilities,
-            collation: server.server_collation,
-            default_plugin: server.server_plugin.clone(),
-        }
-    }
-}
+use std::time::{Duration, Instant};
 
 /// What one login needs to know.
 #[derive(Clone, Copy)]
@@ -66,8 +43,6 @@ pub struct LoginContext<'a> {
     pub session: SessionId,
     /// TLS mode and certificates.
     pub tls: &'a ListenerTls,
-    /// The cluster's accounts.
-    pub accounts: &'a Accounts,
     /// The process' key for passwords without TLS.
     pub rsa: &'a RsaKey,
     /// Failures by source address.
@@ -142,9 +117,24 @@ pub struct ChangeRequest<'a> {
     pub max_packet_size: u32,
 }
 
+/// Where a login leads.
+pub struct Destination {
+    /// What is known of the accounts there.
+    pub accounts: Arc<Accounts>,
+    /// Account name as the servers there know it.
+    pub user: Vec<u8>,
+}
+
 /// The proof of a login: a login to a server with the client's own credential. The implementation keeps the connection
 /// for the session.
 pub trait Prove {
+    /// Finds out where a login leads by what it shows before its proof. `capabilities`: what was agreed on.
+    fn route(
+        &mut self,
+        asked: Asked<'_>,
+        capabilities: Capabilities,
+    ) -> impl Future<Output = Result<Destination, ClientError>>;
+
     /// Logs in to a server; answers the payload of its OK packet (of a connection with SESSION_TRACK).
     fn prove(&mut self, login: &LoginRequest<'_>) -> impl Future<Output = Result<Bytes, ProveError>>;
 }
@@ -211,8 +201,10 @@ async fn answer_change<P: Prove>(
 ) -> Result<ChangedUser, LoginError> {
     let capabilities = request.capabilities;
     let packet = ChangeUser::parse(request.payload, capabilities)?;
+    let asked = Asked { sni: None, user: packet.user, schema: packet.database };
+    let to = route(client, context, asked, capabilities, prove).await?;
     let login = LoginRequest {
-        user: packet.user,
+        user: &to.user,
         credential: &Credential::default(),
         database: packet.database,
         collation: packet.collation.unwrap_or(u16::from(context.facade.collation)),
@@ -221,15 +213,16 @@ async fn answer_change<P: Prove>(
         max_packet_size: request.max_packet_size,
     };
     let answer = Answer::first(packet.plugin, packet.auth, capabilities, request.nonce);
-    let mut exchange = Exchange { client, context, login, secure: request.secure, switched: false, changes_user: true };
+    let mut exchange = Exchange::new(client, context, &to.accounts, login);
+    (exchange.secure, exchange.changes_user) = (request.secure, true);
     exchange.check_certificate()?;
     let proven = exchange.run(answer, prove).await?;
     let changed = ChangedUser {
-        user: packet.user.to_vec(),
+        user: to.user.clone(),
         database: packet.database.map(<[u8]>::to_vec),
         collation: packet.collation,
         attributes: Bytes::copy_from_slice(packet.attributes),
-        credential: seal(context, &proven.credential)?,
+        credential: seal(&to.accounts, &proven.credential)?,
         nonce: proven.nonce,
     };
     proven.tell(client, capabilities).await?;
@@ -307,8 +300,10 @@ async fn answer_response<P: Prove>(
         let message = "this listener wants a compressed connection: use zlib or zstd";
         return Err(ClientError::new(ErrorKind::Handshake, message).into());
     }
+    let asked = Asked { sni: None, user: response.user, schema: response.database };
+    let to = route(client, context, asked, capabilities, prove).await?;
     let login = LoginRequest {
-        user: response.user,
+        user: &to.user,
         credential: &Credential::default(),
         database: response.database,
         collation: u16::from(response.collation),
@@ -317,22 +312,41 @@ async fn answer_response<P: Prove>(
         max_packet_size: response.max_packet_size,
     };
     let answer = Answer::first(response.plugin, response.auth, capabilities, shown.nonce);
-    let mut exchange = Exchange { client, context, login, secure: shown.secure, switched: false, changes_user: false };
+    let mut exchange = Exchange::new(client, context, &to.accounts, login);
+    exchange.secure = shown.secure;
     exchange.check_certificate()?;
     let proven = exchange.run(answer, prove).await?;
     let account = Account {
-        user: response.user.to_vec(),
+        user: to.user.clone(),
         database: response.database.map(<[u8]>::to_vec),
         collation: u16::from(response.collation),
         attributes: Bytes::copy_from_slice(response.attributes),
         capabilities,
         max_packet_size: response.max_packet_size,
-        credential: seal(context, &proven.credential)?,
+        credential: seal(&to.accounts, &proven.credential)?,
         nonce: proven.nonce,
         compression,
     };
     proven.tell(client, capabilities).await?;
     Ok(account)
+}
+
+/// Finds out where a login leads. Whoever asks for what is not there is slowed like one with a wrong password.
+async fn route<P: Prove>(
+    client: &mut Client<'_>,
+    context: &LoginContext<'_>,
+    asked: Asked<'_>,
+    capabilities: Capabilities,
+    prove: &mut P,
+) -> Result<Destination, LoginError> {
+    let name = client.server_name();
+    let asked = Asked { sni: name.as_deref(), ..asked };
+    let routed = client.meanwhile(prove.route(asked, capabilities)).await;
+    if let Err(ClientError { kind: ErrorKind::UnknownCluster, .. }) = &routed {
+        exchange::wait_after_failures(client, context).await;
+        exchange::failures(context).failed(client.turn.peer, Instant::now());
+    }
+    Ok(routed?)
 }
 
 /// What is kept of a login.
@@ -375,7 +389,7 @@ impl Account {
     }
 }
 
-fn seal(context: &LoginContext<'_>, credential: &Credential) -> Result<SessionCredential, ClientError> {
-    SessionCredential::seal(&context.accounts.sealer, credential)
+fn seal(accounts: &Accounts, credential: &Credential) -> Result<SessionCredential, ClientError> {
+    SessionCredential::seal(&accounts.sealer, credential)
         .ok_or_else(|| ClientError::new(ErrorKind::Limit, "the credential could not be kept"))
 }

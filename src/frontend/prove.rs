@@ -1,14 +1,18 @@
-//! The proof of a client's login: a login to a server with the client's own credential, kept for the session.
+//! Where a client's login leads, and its proof: a login to a server there with the client's own credential, kept for the
+//! session.
 
-use super::login::{Prove, ProveError};
-use super::shared::{Listener, UserPlace};
+use super::facade::ServerFacade;
+use super::gate::{Gate, Listener, UserPlace};
+use super::login::{Destination, Prove, ProveError};
+use super::route::Asked;
+use super::shared::Cluster;
 use crate::backend::{BackendConnection, ConnectError, LoginRequest};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::Slot;
 use crate::topology::{Backend, Hint};
-use crate::types::Term;
+use crate::types::{ClusterName, Term};
 use crate::wire::capabilities::Capabilities;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -30,10 +34,14 @@ pub struct Proof {
     pub setup: Option<Bytes>,
 }
 
-/// Proves logins of one client against its listener's cluster.
+/// Finds the way of one client's login and proves it there.
 pub struct Prover {
     listener: Arc<Listener>,
+    greeting: ServerFacade,
     mode: Mode,
+    stays: Option<ClusterName>,
+    /// The way, once it is found, and what the cluster's servers are.
+    pub way: Option<(Gate, ServerFacade)>,
     /// The place among the user's sessions, from the first proof on.
     pub user_place: Option<UserPlace>,
     /// The last proof.
@@ -41,19 +49,24 @@ pub struct Prover {
 }
 
 impl Prover {
-    /// A prover for a client of `listener`; a session that has its place already passes it on.
-    pub fn new(listener: &Arc<Listener>, mode: Mode) -> Self {
-        Self { listener: Arc::clone(listener), mode, user_place: None, proof: None }
+    /// A prover for a client of `listener` that was greeted with `greeting`.
+    pub fn new(listener: &Arc<Listener>, greeting: ServerFacade, mode: Mode) -> Self {
+        let listener = Arc::clone(listener);
+        Self { listener, greeting, mode, stays: None, way: None, user_place: None, proof: None }
+    }
+
+    /// For a session that changes its user: it stays where it is if the new name does not say otherwise.
+    pub fn staying(mut self, cluster: &ClusterName) -> Self {
+        self.stays = Some(cluster.clone());
+        self
     }
 
     async fn open(
         &mut self,
+        cluster: &Arc<Cluster>,
         login: &LoginRequest<'_>,
-        slot: Slot,
-        server: &Backend,
-        term: Term,
+        (slot, server, term): (Slot, &Backend, Term),
     ) -> Result<Bytes, ConnectError> {
-        let cluster = &self.listener.cluster;
         let place = cluster.place(server).ok_or_else(|| {
             ConnectError::Protocol(format!("backend_connections_max is reached for {}", server.address))
         })?;
@@ -65,38 +78,55 @@ impl Prover {
         Ok(ok)
     }
 
-    fn candidate(&self) -> Option<(Slot, Backend, Term)> {
+    fn candidate(&self, gate: &Gate) -> Option<(Slot, Backend, Term)> {
         if self.mode == Mode::Followers
-            && let Some((follower, term)) = self.listener.choose_follower(&[])
+            && let Some((follower, term)) = gate.choose_follower(&[])
         {
             return Some((Slot::Follower, follower, term));
         }
-        let (term, primary) = self.listener.cluster.proven_primary();
+        let (term, primary) = gate.cluster.proven_primary();
         Some((Slot::Primary, primary?, term))
+    }
+
+    fn take_place(&mut self, user: &[u8], cluster: &ClusterName) -> Result<(), ClientError> {
+        if self.user_place.is_none() {
+            let Some(place) = self.listener.user_place(user, cluster) else {
+                let message = format!(
+                    "User '{}' has exceeded the 'max_connections_per_user' resource of listener {}",
+                    String::from_utf8_lossy(user),
+                    self.listener.config.name
+                );
+                return Err(ClientError::new(ErrorKind::TooManyUserConnections, message));
+            };
+            self.user_place = Some(place);
+        }
+        Ok(())
     }
 }
 
 impl Prove for Prover {
+    async fn route(&mut self, asked: Asked<'_>, capabilities: Capabilities) -> Result<Destination, ClientError> {
+        let (cluster, user) = self.listener.find(asked, self.stays.as_ref())?;
+        let facade = self.listener.check(&cluster, &self.greeting, capabilities).await?;
+        let gate = self.listener.gate(cluster);
+        let accounts = Arc::clone(&gate.accounts);
+        self.way = Some((gate, facade));
+        Ok(Destination { accounts, user: user.to_vec() })
+    }
+
     async fn prove(&mut self, login: &LoginRequest<'_>) -> Result<Bytes, ProveError> {
-        if self.user_place.is_none() {
-            let Some(place) = self.listener.user_place(login.user) else {
-                let message = format!(
-                    "User '{}' has exceeded the 'max_connections_per_user' resource of listener {}",
-                    String::from_utf8_lossy(login.user),
-                    self.listener.config.name
-                );
-                return Err(ClientError::new(ErrorKind::TooManyUserConnections, message).into());
-            };
-            self.user_place = Some(place);
-        }
-        let cluster = Arc::clone(&self.listener.cluster);
+        let Some((gate, _)) = self.way.clone() else {
+            return Err(ClientError::new(ErrorKind::UnknownCluster, "holdfast: this login has no cluster").into());
+        };
+        let cluster = Arc::clone(&gate.cluster);
+        self.take_place(login.user, &cluster.name)?;
         let deadline = Instant::now() + cluster.config.hold_max;
         loop {
             let mut changed = cluster.topology.changed();
             changed.mark_unchanged();
             let mut until = deadline;
-            if let Some((slot, server, term)) = self.candidate() {
-                match self.open(login, slot, &server, term).await {
+            if let Some((slot, server, term)) = self.candidate(&gate) {
+                match self.open(&cluster, login, (slot, &server, term)).await {
                     Err(ConnectError::Unreachable(_) | ConnectError::Timeout(_)) => {
                         cluster.topology.suspect(server.id, Hint::ConnectFailed);
                         until = deadline.min(Instant::now() + AGAIN);
@@ -104,11 +134,21 @@ impl Prove for Prover {
                     done => return done.map_err(ProveError::from),
                 }
             }
-            if timeout_at(until, changed.changed()).await.is_err() && Instant::now() >= deadline {
+            let late = tokio::select! {
+                changed = timeout_at(until, changed.changed()) => changed.is_err(),
+                () = cluster.gone.cancelled() => return Err(cluster_gone(&cluster).into()),
+            };
+            if late && Instant::now() >= deadline {
                 let message =
                     format!("holdfast: cluster {} has no proven primary to log in to; retry later", cluster.name);
                 return Err(ClientError::new(ErrorKind::NoBackend, message).into());
             }
         }
     }
+}
+
+/// What clients of a cluster that is served no more are told.
+pub fn cluster_gone(cluster: &Cluster) -> ClientError {
+    let message = format!("holdfast: cluster '{}' is not served here any more; the connection ends", cluster.name);
+    ClientError::new(ErrorKind::ClusterGone, message)
 }

@@ -1,20 +1,20 @@
-//! What sessions share: their cluster, their listener, and the registry that KILL looks ids up in.
+//! What sessions share: their cluster, and the registry that KILL looks ids up in.
 
-use super::login::ServerFacade;
+use super::facade::ServerFacade;
 use super::signal::Signal;
-use crate::accounts::{Accounts, FailureLimits, Failures};
 use crate::backend::{ConnectTarget, Counted};
-use crate::classify::{Dialect, Flavor};
-use crate::config::{ClusterConfig, ListenerConfig};
+use crate::config::ClusterConfig;
 use crate::failover::Holds;
 use crate::routing;
-use crate::tls::{BackendTls, ListenerTls, SslMode};
+use crate::tls::{BackendTls, SslMode};
 use crate::topology::{Backend, TopologyHandle};
-use crate::types::{Address, BackendId, ClusterName, SessionId, Term};
+use crate::types::{Address, BackendId, ClusterId, ClusterName, SessionId, Term};
 use crate::wire::capabilities::Capabilities;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A proof of the primary older than this does not carry a statement while there is doubt (milliseconds).
 const PROOF_AGE_MS_MAX: u64 = 3_000;
@@ -23,6 +23,10 @@ const PROOF_AGE_MS_MAX: u64 = 3_000;
 pub struct Cluster {
     /// Its name.
     pub name: ClusterName,
+    /// Tells it from another of the same name that came after it.
+    pub id: ClusterId,
+    /// Raised when it is served no more.
+    pub gone: Signal,
     /// Limits and the probing account.
     pub config: ClusterConfig,
     /// Who is primary, who follows.
@@ -33,13 +37,22 @@ pub struct Cluster {
     pub holds: Arc<Holds>,
     connections: Arc<Mutex<HashMap<BackendId, Arc<AtomicU32>>>>,
     turn: AtomicUsize,
+    probing: CancellationToken,
 }
 
 impl Cluster {
-    /// A cluster without connections yet.
-    pub fn new(config: ClusterConfig, topology: TopologyHandle, tls: Arc<BackendTls>) -> Self {
+    /// A cluster without connections yet; `probing` ends the tasks of `topology`.
+    pub fn new(
+        config: ClusterConfig,
+        topology: TopologyHandle,
+        tls: Arc<BackendTls>,
+        probing: CancellationToken,
+    ) -> Self {
         Self {
             name: config.name.as_str().into(),
+            id: ClusterId::next(),
+            gone: Signal::new(),
+            probing,
             holds: Holds::new(config.hold_statements_max),
             config,
             topology,
@@ -53,6 +66,9 @@ impl Cluster {
     pub fn with_config(&self, config: ClusterConfig, tls: Arc<BackendTls>) -> Self {
         Self {
             name: self.name.clone(),
+            id: self.id,
+            gone: self.gone.clone(),
+            probing: self.probing.clone(),
             holds: Arc::clone(&self.holds),
             topology: self.topology.clone(),
             connections: Arc::clone(&self.connections),
@@ -60,6 +76,51 @@ impl Cluster {
             config,
             tls,
         }
+    }
+
+    /// Ends it: its writer and probers stop, its sessions are told at their next statement.
+    pub fn end(&self) {
+        self.gone.cancel();
+        self.probing.cancel();
+    }
+
+    /// What to greet with and how to read statements: as its proven primary greets; none while no server is known.
+    pub fn facade(&self) -> Option<ServerFacade> {
+        let topology = self.topology.load();
+        let server = topology.server.as_ref()?;
+        Some(ServerFacade {
+            version: server.version.clone(),
+            capabilities: Capabilities(server.capabilities),
+            collation: server.collation,
+            default_plugin: server.default_plugin.as_bytes().into(),
+        })
+    }
+
+    /// [`Self::facade`], waiting a little for the first server to be known; none at the end of `wait` or of the cluster.
+    pub async fn known_facade(&self, wait: Duration) -> Option<ServerFacade> {
+        let mut changed = self.topology.changed();
+        let known = async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(facade) = self.facade() {
+                    return Some(facade);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        tokio::select! {
+            facade = tokio::time::timeout(wait, known) => facade.ok().flatten(),
+            () = self.gone.cancelled() => None,
+        }
+    }
+
+    /// The follower that a session should read from, leaving out those in `tried`, with the term it was seen in.
+    pub fn choose_follower(&self, max_lag: Option<Duration>, tried: &[BackendId]) -> Option<(Backend, Term)> {
+        let topology = self.topology.load();
+        let connections = |id| self.connections(id).load(Ordering::Relaxed);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let chosen = routing::choose(&topology, max_lag, tried, connections, turn)?;
+        Some((chosen.clone(), topology.term))
     }
 
     /// Open connections by server.
@@ -102,149 +163,6 @@ impl Cluster {
     }
 }
 
-/// One listener as its sessions see it.
-pub struct Listener {
-    /// Its settings.
-    pub config: ListenerConfig,
-    /// The cluster behind it.
-    pub cluster: Arc<Cluster>,
-    /// TLS towards its clients.
-    pub tls: Arc<ListenerTls>,
-    /// Who may log in.
-    pub accounts: Arc<Accounts>,
-    /// Failed logins by address.
-    pub failures: Arc<Mutex<Failures>>,
-    all: Arc<AllSessions>,
-    sessions: Arc<AtomicU32>,
-    users: Arc<Mutex<HashMap<Box<[u8]>, u32>>>,
-}
-
-/// The sessions of all listeners, counted under `proxy.max_connections`.
-#[derive(Debug)]
-pub struct AllSessions {
-    now: Arc<AtomicU32>,
-    max: AtomicU32,
-}
-
-impl AllSessions {
-    /// None yet, and never more than `max`.
-    pub fn new(max: u32) -> Self {
-        Self { now: Arc::default(), max: AtomicU32::new(max) }
-    }
-
-    /// Changes the limit for sessions to come.
-    pub fn limit(&self, max: u32) {
-        self.max.store(max, Ordering::Relaxed);
-    }
-}
-
-/// A session's place under the `max_connections` of its listener and of the process; given back when dropped.
-pub struct Place([Arc<AtomicU32>; 2]);
-
-/// A session's place under `max_connections_per_user`; given back when dropped.
-pub struct UserPlace {
-    users: Arc<Mutex<HashMap<Box<[u8]>, u32>>>,
-    user: Box<[u8]>,
-}
-
-impl Listener {
-    /// A listener without sessions yet, one of those whose sessions `all` counts.
-    pub fn new(
-        config: ListenerConfig,
-        cluster: Arc<Cluster>,
-        tls: Arc<ListenerTls>,
-        accounts: Arc<Accounts>,
-        all: Arc<AllSessions>,
-    ) -> Self {
-        let failures = Arc::new(Mutex::new(Failures::new(failure_limits(&config))));
-        Self { config, cluster, tls, accounts, failures, all, sessions: Arc::default(), users: Arc::default() }
-    }
-
-    /// The same listener with other settings: its counts go on.
-    pub fn with_config(
-        &self,
-        config: ListenerConfig,
-        cluster: Arc<Cluster>,
-        tls: Arc<ListenerTls>,
-        accounts: Arc<Accounts>,
-    ) -> Self {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).limit(failure_limits(&config));
-        Self {
-            failures: Arc::clone(&self.failures),
-            all: Arc::clone(&self.all),
-            sessions: Arc::clone(&self.sessions),
-            users: Arc::clone(&self.users),
-            config,
-            cluster,
-            tls,
-            accounts,
-        }
-    }
-
-    /// The follower that a session should read from, leaving out those in `tried`, with the term it was seen in.
-    pub fn choose_follower(&self, tried: &[BackendId]) -> Option<(Backend, Term)> {
-        let cluster = &self.cluster;
-        let topology = cluster.topology.load();
-        let connections = |id| cluster.connections(id).load(Ordering::Relaxed);
-        let chosen = routing::choose(
-            &topology,
-            self.config.max_lag,
-            tried,
-            connections,
-            cluster.turn.fetch_add(1, Ordering::Relaxed),
-        )?;
-        Some((chosen.clone(), topology.term))
-    }
-
-    /// Sessions now, logged in or not.
-    pub fn sessions(&self) -> u32 {
-        self.sessions.load(Ordering::Relaxed)
-    }
-
-    /// A place for one more session, or `None` at the listener's limit or the process's.
-    pub fn place(&self) -> Option<Place> {
-        let place = Place([Arc::clone(&self.sessions), Arc::clone(&self.all.now)]);
-        let [here, all] = place.0.each_ref().map(|count| count.fetch_add(1, Ordering::Relaxed));
-        (here < self.config.max_connections && all < self.all.max.load(Ordering::Relaxed)).then_some(place)
-    }
-
-    /// A place for one more session of `user`, or `None` at the limit.
-    pub fn user_place(&self, user: &[u8]) -> Option<UserPlace> {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = users.entry(user.into()).or_default();
-        if self.config.max_connections_per_user.is_some_and(|max| *count >= max) {
-            return None;
-        }
-        *count += 1;
-        Some(UserPlace { users: Arc::clone(&self.users), user: user.into() })
-    }
-}
-
-fn failure_limits(config: &ListenerConfig) -> FailureLimits {
-    let limits = &config.login_failures;
-    FailureLimits { free: limits.per_address, delay_max: limits.delay, addresses_max: limits.addresses_max }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        for count in &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for UserPlace {
-    fn drop(&mut self) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = users.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                users.remove(&self.user);
-            }
-        }
-    }
-}
-
 /// What others may know of a session, and how they end it.
 #[derive(Debug)]
 pub struct SessionHandle {
@@ -254,6 +172,8 @@ pub struct SessionHandle {
     pub kill: Signal,
     /// A KILL of this session is on its way to a server: a connection that is lost now was killed.
     pub doomed: AtomicBool,
+    /// The cluster it is a session of; 0: none yet.
+    cluster: AtomicU64,
     /// Server connections of both slots: backend id in the upper half, connection id in the lower; 0: none.
     connections: [AtomicU64; 2],
     /// 1 + slot that is executing; 0: none.
@@ -261,6 +181,16 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
+    /// Notes the cluster that the connections are of.
+    pub fn set_cluster(&self, cluster: ClusterId) {
+        self.cluster.store(cluster.0, Ordering::Relaxed);
+    }
+
+    /// True for a session of that cluster. Ids of servers and of their connections mean nothing to the others.
+    pub fn is_of(&self, cluster: ClusterId) -> bool {
+        self.cluster.load(Ordering::Relaxed) == cluster.0
+    }
+
     /// Notes (or forgets) the connection in a slot.
     pub fn set_connection(&self, slot: usize, connection: Option<(BackendId, u32)>) {
         let value = connection.map_or(0, |(backend, thread)| u64::from(backend.0) << 32 | u64::from(thread));
@@ -317,6 +247,7 @@ impl Registry {
             id,
             kill: Signal::new(),
             doomed: AtomicBool::new(false),
+            cluster: AtomicU64::new(0),
             connections: Default::default(),
             active: AtomicU8::new(0),
         });
@@ -329,11 +260,17 @@ impl Registry {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// The session that has the connection `thread` to `backend`. Looks at all of them.
-    pub fn find_by_connection(&self, backend: BackendId, thread: u32) -> Option<Arc<SessionHandle>> {
+    /// The session of `cluster` that has the connection `thread` to `backend`. Looks at all of them.
+    pub fn find_by_connection(
+        &self,
+        cluster: ClusterId,
+        backend: BackendId,
+        thread: u32,
+    ) -> Option<Arc<SessionHandle>> {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let has =
-            |session: &&Arc<SessionHandle>| [0, 1].iter().any(|s| session.connection(*s) == Some((backend, thread)));
+        let has = |session: &&Arc<SessionHandle>| {
+            session.is_of(cluster) && [0, 1].iter().any(|s| session.connection(*s) == Some((backend, thread)))
+        };
         sessions.values().find(has).cloned()
     }
 
@@ -358,31 +295,4 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.registry.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.handle.id);
     }
-}
-
-/// What a listener greets with: the cluster's servers, as its proven primary greets; none while no server is known.
-pub fn facade(listener: &Listener) -> Option<ServerFacade> {
-    let topology = listener.cluster.topology.load();
-    let server = topology.server.as_ref()?;
-    Some(ServerFacade {
-        version: listener.config.server_version.as_deref().map_or_else(|| server.version.clone(), Into::into),
-        capabilities: Capabilities(server.capabilities),
-        collation: server.collation,
-        default_plugin: server.default_plugin.as_bytes().into(),
-    })
-}
-
-/// How statements of a client with this handshake collation are to be read.
-pub fn dialect(facade: &ServerFacade, collation: u16) -> Dialect {
-    let text = facade.version.strip_prefix("5.5.5-").unwrap_or(&facade.version);
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    let version = next() * 10_000 + next() * 100 + next();
-    let flavor = match text.contains("MariaDB") {
-        true => Flavor::MariaDb { version },
-        false => Flavor::MySql { version },
-    };
-    // big5, sjis, gbk, cp932, gb18030: their characters may end with a backslash byte.
-    let multibyte_escape_unsafe = matches!(collation, 1 | 84 | 13 | 88 | 28 | 87 | 95 | 96 | 248..=250);
-    Dialect { flavor, multibyte_escape_unsafe, ..Dialect::default() }
 }

@@ -3,35 +3,29 @@
 //! The acceptor hands sockets over a bounded channel; from then on a session never leaves its thread. Shared with other
 //! workers are only topology snapshots, accounts, the registry and the metrics.
 
+use super::gate::{Listener, Place};
 use super::login::{LoginContext, LoginError, login};
 use super::prove::Prover;
-use super::session::{ClientSession, Identity, STATEMENTS_MAX, Surroundings};
-use super::shared::{Listener, Place, Registry, dialect, facade};
-use super::signal::Signal;
+use super::session::{ClientSession, Identity, Inside, STATEMENTS_MAX, Surroundings};
+use super::shared::Registry;
+use super::shutdown::Shutdown;
 use crate::accounts::RsaKey;
 use crate::config::ListenerMode;
-use crate::error::{ClientError, ErrorKind};
-use crate::metrics::{self, FLUSH_EVERY, LoginResult, WorkerStats};
+use crate::metrics::{self, FLUSH_EVERY, LoginResult};
 use crate::routing::Mode;
 use crate::session::Session;
 use crate::transport::{Channel, Io};
 use crate::wire::err;
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// Sockets that wait for a worker to take them.
 const HANDED_OVER_MAX: usize = 1024;
-/// How long a client that connects before any server is known waits for one.
-const FACADE_WAIT: Duration = Duration::from_secs(5);
 
 /// A client that was accepted.
 pub struct Accepted {
@@ -52,8 +46,8 @@ pub struct WorkerContext {
     pub registry: Arc<Registry>,
     /// The process' key for passwords without TLS.
     pub rsa: Arc<RsaKey>,
-    /// Cancelled when the proxy shuts down.
-    pub shutdown: Signal,
+    /// How the proxy shuts down.
+    pub shutdown: Shutdown,
 }
 
 /// A running worker.
@@ -102,30 +96,7 @@ impl Worker {
     }
 }
 
-/// One worker's counters, by listener.
-#[derive(Default)]
-struct Counters(RefCell<HashMap<String, Rc<WorkerStats>>>);
-
-impl Counters {
-    fn of(&self, listener: &Listener) -> Rc<WorkerStats> {
-        let mut counters = self.0.borrow_mut();
-        let name = &listener.config.name;
-        if let Some(stats) = counters.get(name) {
-            return Rc::clone(stats);
-        }
-        let stats = Rc::new(WorkerStats::new(name, &listener.cluster.name.0));
-        counters.insert(name.clone(), Rc::clone(&stats));
-        stats
-    }
-
-    fn flush(&self) {
-        self.0.borrow().values().for_each(|stats| stats.flush());
-        metrics::flush_backends();
-    }
-}
-
 async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, sessions: Arc<AtomicUsize>) {
-    let counters = Rc::new(Counters::default());
     let mut tasks = tokio::task::JoinSet::new();
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
@@ -133,10 +104,9 @@ async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, ses
             accepted = receiver.recv() => {
                 let Some(accepted) = accepted else { break };
                 let (context, sessions) = (context.clone(), Arc::clone(&sessions));
-                let stats = counters.of(&accepted.listener);
                 sessions.fetch_add(1, Ordering::Relaxed);
                 tasks.spawn_local(async move {
-                    serve(accepted, context, stats).await;
+                    serve(accepted, context).await;
                     sessions.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -145,24 +115,25 @@ async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, ses
                     tracing::error!(%error, "a session panicked");
                 }
             }
-            _ = flush.tick() => counters.flush(),
+            _ = flush.tick() => metrics::flush_workers(),
         }
     }
     while let Some(_ended) = tasks.join_next().await {}
-    counters.flush();
+    metrics::flush_workers();
 }
 
 /// One client, from its first byte to its last.
-async fn serve(accepted: Accepted, context: WorkerContext, stats: Rc<WorkerStats>) {
+async fn serve(accepted: Accepted, context: WorkerContext) {
     let Accepted { socket, peer, listener, place } = accepted;
     let _gauge = metrics::session(&listener.config.name);
     let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
     let channel = Channel::new(Io::Plain(socket));
     let registered = context.registry.register();
-    let session = Box::pin(log_in(channel, peer, &listener, &context, stats, &registered.handle)).await;
+    let session = Box::pin(log_in(channel, peer, &listener, &context, &registered.handle)).await;
     let Some(mut session) = session else { return };
     let end = session.run().await;
-    tracing::debug!(session = registered.handle.id.0, end = end.as_str(), "session ended");
+    let cluster = session.cluster_name();
+    tracing::debug!(session = registered.handle.id.0, %cluster, end = end.as_str(), "session ended");
     // The place first: who sees the session gone finds room.
     drop((place, session));
 }
@@ -173,26 +144,28 @@ async fn log_in(
     peer: SocketAddr,
     listener: &Arc<Listener>,
     context: &WorkerContext,
-    stats: Rc<WorkerStats>,
     handle: &Arc<super::shared::SessionHandle>,
 ) -> Option<ClientSession> {
     let config = &listener.config;
-    let Some(facade) = known_facade(listener, context).await else {
-        let message =
-            format!("holdfast: no server of cluster {} has been reached yet; retry later", listener.cluster.name);
-        let error = ClientError::new(ErrorKind::NoBackend, message);
-        metrics::login(&config.name, LoginResult::Failed);
-        let _ = channel.write_packet(&mut 0, &err::early_error(&error)).await;
-        channel.shutdown().await;
-        return None;
+    let greeting = tokio::select! {
+        greeting = listener.known_greeting() => greeting,
+        () = context.shutdown.ending.cancelled() => return None,
+    };
+    let greeting = match greeting {
+        Ok(greeting) => greeting,
+        Err(error) => {
+            metrics::login(&config.name, "", LoginResult::Failed);
+            let _ = channel.write_packet(&mut 0, &err::early_error(&error)).await;
+            channel.shutdown().await;
+            return None;
+        }
     };
     let mode = mode(config.mode);
-    let mut prover = Prover::new(listener, mode);
+    let mut prover = Prover::new(listener, greeting.clone(), mode);
     let login_context = LoginContext {
-        facade: &facade,
+        facade: &greeting,
         session: handle.id,
         tls: &listener.tls,
-        accounts: &listener.accounts,
         rsa: &context.rsa,
         failures: &listener.failures,
         peer: peer.ip(),
@@ -203,19 +176,22 @@ async fn log_in(
     };
     let client = tokio::select! {
         client = login(channel, &login_context, &mut prover) => client,
-        () = context.shutdown.cancelled() => return None,
+        () = context.shutdown.ending.cancelled() => return None,
     };
+    let way = prover.way.take();
+    let name = way.as_ref().map_or("", |(gate, _)| &*gate.cluster.name.0);
     let client = match client {
         Ok(client) => client,
         Err(error) => {
             let result = if let LoginError::Refused(_) = error { LoginResult::Refused } else { LoginResult::Failed };
-            metrics::login(&config.name, result);
-            tracing::info!(listener = %config.name, %peer, %error, "login failed");
+            metrics::login(&config.name, name, result);
+            tracing::info!(listener = %config.name, cluster = name, %peer, %error, "login failed");
             return None;
         }
     };
-    metrics::login(&config.name, LoginResult::Ok);
-    let dialect = dialect(&facade, client.collation);
+    metrics::login(&config.name, name, LoginResult::Ok);
+    let (gate, facade) = way?;
+    let dialect = facade.dialect(client.collation);
     let session = Session::new(client.database.as_deref(), dialect, STATEMENTS_MAX);
     let identity = Identity {
         user: client.user.into(),
@@ -230,9 +206,8 @@ async fn log_in(
         place: prover.user_place.take(),
     };
     let around = Surroundings {
-        listener: Arc::clone(listener),
+        inside: Inside::new(gate),
         registry: Arc::clone(&context.registry),
-        stats,
         rsa: Arc::clone(&context.rsa),
         shutdown: context.shutdown.clone(),
     };
@@ -241,24 +216,6 @@ async fn log_in(
         session.begin(proof);
     }
     Some(session)
-}
-
-/// What to greet with, waiting a little for the first server to be known.
-async fn known_facade(listener: &Listener, context: &WorkerContext) -> Option<super::login::ServerFacade> {
-    let mut changed = listener.cluster.topology.changed();
-    let wait = async {
-        loop {
-            changed.mark_unchanged();
-            if let Some(facade) = facade(listener) {
-                return Some(facade);
-            }
-            changed.changed().await.ok()?;
-        }
-    };
-    tokio::select! {
-        facade = tokio::time::timeout(FACADE_WAIT, wait) => facade.ok().flatten(),
-        () = context.shutdown.cancelled() => None,
-    }
 }
 
 fn mode(mode: ListenerMode) -> Mode {

@@ -10,8 +10,9 @@ use metrics::{Gauge, counter, gauge};
 
 use super::histogram::{Series, series};
 use super::{
-    ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, ERRORS, FALLBACKS,
-    HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM,
+    ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CLUSTER_SESSIONS,
+    CLUSTERS, ERRORS, FALLBACKS, HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED,
+    RELOADS, RERUNS, SESSIONS, TERM, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -47,6 +48,7 @@ pub fn backend_connection(cluster: &str, backend: &str) -> Guard {
 
 thread_local! {
     static BACKENDS: RefCell<HashMap<(String, String), Rc<BackendStats>>> = RefCell::default();
+    static WORKERS: RefCell<HashMap<(String, String), Rc<WorkerStats>>> = RefCell::default();
 }
 
 /// This worker's counts for that server.
@@ -57,14 +59,42 @@ pub fn backend_stats(cluster: &str, backend: &str) -> Rc<BackendStats> {
     })
 }
 
-/// Flushes what this worker counted for all servers; with [`super::FLUSH_EVERY`].
-pub fn flush_backends() {
-    BACKENDS.with_borrow(|backends| backends.values().for_each(|stats| stats.flush()));
+/// This worker's counts for that listener and cluster.
+pub fn worker_stats(listener: &str, cluster: &str) -> Rc<WorkerStats> {
+    WORKERS.with_borrow_mut(|workers| {
+        let key = (listener.to_owned(), cluster.to_owned());
+        Rc::clone(workers.entry(key).or_insert_with(|| Rc::new(WorkerStats::new(listener, cluster))))
+    })
+}
+
+/// Flushes what this worker counted; with [`super::FLUSH_EVERY`]. Clusters and servers that no session has to do with any
+/// more are forgotten.
+pub fn flush_workers() {
+    WORKERS.with_borrow_mut(|workers| {
+        workers.values().for_each(|stats| stats.flush());
+        workers.retain(|_, stats| Rc::strong_count(stats) > 1);
+    });
+    BACKENDS.with_borrow_mut(|backends| {
+        backends.values().for_each(|stats| stats.flush());
+        backends.retain(|_, stats| Rc::strong_count(stats) > 1);
+    });
+}
+
+/// A session of that cluster has logged in by that listener.
+pub fn cluster_session(listener: &str, cluster: &str) -> Guard {
+    Guard::new(gauge!(CLUSTER_SESSIONS, "listener" => listener.to_owned(), "cluster" => cluster.to_owned()))
 }
 
 /// A session is pinned for that reason.
-pub fn pin(listener: &str, reason: &'static str) -> Guard {
-    Guard::new(gauge!(PINNED, "listener" => listener.to_owned(), "reason" => reason))
+pub fn pin(listener: &str, cluster: &str, reason: &'static str) -> Guard {
+    let labels = [("listener", listener.to_owned()), ("cluster", cluster.to_owned()), ("reason", reason.to_owned())];
+    Guard::new(gauge!(PINNED, &labels))
+}
+
+/// Clusters that are served now, from the configuration and discovered.
+pub fn clusters(configured: usize, discovered: usize) {
+    gauge!(CLUSTERS, "origin" => "configured").set(configured as f64);
+    gauge!(CLUSTERS, "origin" => "discovered").set(discovered as f64);
 }
 
 /// A statement waits for a server of that cluster. End it with [`Hold::release`] or [`Hold::time_out`]; dropped, the
@@ -116,14 +146,15 @@ pub enum LoginResult {
     Failed,
 }
 
-/// A login ended.
-pub fn login(listener: &str, result: LoginResult) {
+/// A login ended; `cluster` is empty where it led nowhere.
+pub fn login(listener: &str, cluster: &str, result: LoginResult) {
     let result = match result {
         LoginResult::Ok => "ok",
         LoginResult::Refused => "refused",
         LoginResult::Failed => "failed",
     };
-    counter!(LOGINS, "listener" => listener.to_owned(), "result" => result).increment(1);
+    let labels = [("listener", listener.to_owned()), ("cluster", cluster.to_owned()), ("result", result.to_owned())];
+    counter!(LOGINS, &labels).increment(1);
 }
 
 /// A connection was closed before its login, e.g. for `max_connections`.

@@ -80,14 +80,14 @@ fn holds_that_began_are_those_that_ended_and_those_that_go_on() {
 #[test]
 fn a_guard_counts_as_long_as_it_lives() {
     let text = scraped(|| {
-        let kept = [session("l"), backend_connection("c", "db:3306"), pin("l", "temporary_table")];
-        drop([session("l"), backend_connection("c", "db:3306"), pin("l", "temporary_table")]);
+        let kept = [session("l"), backend_connection("c", "db:3306"), pin("l", "c", "temporary_table")];
+        drop([session("l"), backend_connection("c", "db:3306"), pin("l", "c", "temporary_table")]);
         std::mem::forget(kept);
     });
     assert_eq!(value(&text, r#"holdfast_client_sessions{listener="l"}"#), 1.0);
     assert_eq!(value(&text, r#"holdfast_client_connections_total{listener="l"}"#), 2.0);
     assert_eq!(value(&text, r#"holdfast_backend_connections{cluster="c",backend="db:3306"}"#), 1.0);
-    assert_eq!(value(&text, r#"holdfast_pinned_sessions{listener="l",reason="temporary_table"}"#), 1.0);
+    assert_eq!(value(&text, r#"holdfast_pinned_sessions{listener="l",cluster="c",reason="temporary_table"}"#), 1.0);
 }
 
 /// Everything that can be counted is described, and everything that is described can be counted.
@@ -103,8 +103,10 @@ fn every_metric_is_described_and_used() {
         backend.query();
         backend.received(1);
         backend.sent(1);
-        drop((session("l"), backend_connection("c", "b"), pin("l", "handler"), hold("c")));
-        login("l", LoginResult::Ok);
+        drop((session("l"), backend_connection("c", "b"), pin("l", "c", "handler"), hold("c")));
+        login("l", "c", LoginResult::Ok);
+        drop(cluster_session("l", "c"));
+        clusters(2, 3);
         refused("l", "max_connections");
         error(ErrorKind::NoBackend, Side::Backend);
         rerun("c", "read_only");

@@ -7,9 +7,11 @@ mod gtid;
 
 pub use gtid::{GtidError, GtidPosition, GtidSet, Gtids, Uuid};
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name of one replication group as the configuration calls it (`[[cluster]] name`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +26,24 @@ impl fmt::Display for ClusterName {
 impl From<&str> for ClusterName {
     fn from(name: &str) -> Self {
         Self(name.into())
+    }
+}
+
+impl Borrow<str> for ClusterName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One life of a cluster in this process: a cluster that comes back under the same name has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(pub u64);
+
+impl ClusterId {
+    /// One that was never given out before; from 1.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 

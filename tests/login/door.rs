@@ -6,9 +6,12 @@ use bytes::{Buf, Bytes};
 use holdfast::accounts::{Accounts, AccountsConfig, Credential, Failures, RsaKey, Sealer, ServiceAccount};
 use holdfast::backend::{ConnectTarget, Connected, LoginRequest, connect};
 use holdfast::config::{Compression, ProxyProtocol};
+use holdfast::error::ClientError;
+use holdfast::frontend::facade::ServerFacade;
 use holdfast::frontend::login::{
-    ChangeRequest, LoginContext, LoginError, Prove, ProveError, ServerFacade, change_user, login,
+    ChangeRequest, Destination, LoginContext, LoginError, Prove, ProveError, change_user, login,
 };
+use holdfast::frontend::route::Asked;
 use holdfast::tls::{BackendTls, ListenerTls, SslMode, TlsFiles};
 use holdfast::transport::{Channel, Io};
 use holdfast::types::SessionId;
@@ -53,7 +56,7 @@ struct Shared {
     target: ConnectTarget,
     facade: ServerFacade,
     tls: ListenerTls,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     rsa: RsaKey,
     failures: Mutex<Failures>,
     timeout: Duration,
@@ -73,7 +76,13 @@ impl Door {
             connect_timeout: Duration::from_secs(10),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let facade = ServerFacade::mirror(&runtime.block_on(connect_as(&target, "app", "app")));
+        let server = runtime.block_on(connect_as(&target, "app", "app"));
+        let facade = ServerFacade {
+            version: server.greeting_version.clone(),
+            capabilities: server.server_capabilities,
+            collation: server.server_collation,
+            default_plugin: server.server_plugin.clone(),
+        };
         let sealer = Sealer::new().unwrap();
         let (errors, seen) = channel();
         let service = service_account(&target, &sealer);
@@ -81,7 +90,7 @@ impl Door {
             target,
             facade,
             tls: ListenerTls::listener(options.mode, options.tls.unwrap_or(testbeds)).unwrap(),
-            accounts: Accounts::open(options.accounts, sealer, Some(service)).unwrap(),
+            accounts: Arc::new(Accounts::new(options.accounts, sealer, Some(service))),
             rsa: RsaKey::new(),
             failures: Mutex::default(),
             timeout: options.timeout,
@@ -162,10 +171,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// Proves logins on the one server, and keeps the connection.
 struct Prover {
     target: ConnectTarget,
+    accounts: Arc<Accounts>,
     connected: Option<Connected>,
 }
 
 impl Prove for Prover {
+    async fn route(&mut self, asked: Asked<'_>, _capabilities: Capabilities) -> Result<Destination, ClientError> {
+        Ok(Destination { accounts: Arc::clone(&self.accounts), user: asked.user.to_vec() })
+    }
+
     async fn prove(&mut self, login: &LoginRequest<'_>) -> Result<Bytes, ProveError> {
         let connected = connect(&self.target, login).await?;
         let ok = connected.ok.clone();
@@ -179,7 +193,6 @@ async fn serve(channel: Channel, session: SessionId, shared: &Shared) -> Result<
         facade: &shared.facade,
         session,
         tls: &shared.tls,
-        accounts: &shared.accounts,
         rsa: &shared.rsa,
         failures: &shared.failures,
         peer: [127, 0, 0, 1].into(),
@@ -188,7 +201,7 @@ async fn serve(channel: Channel, session: SessionId, shared: &Shared) -> Result<
         timeout: shared.timeout,
         compression: Compression::default(),
     };
-    let mut prover = Prover { target: shared.target.clone(), connected: None };
+    let mut prover = Prover { target: shared.target.clone(), accounts: Arc::clone(&shared.accounts), connected: None };
     let mut client = login(channel, &context, &mut prover).await?;
     loop {
         let mut server = prover.connected.take().expect("a login was proven");

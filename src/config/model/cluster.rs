@@ -13,6 +13,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// `source` with `servers` or `seeds`.
     pub source: Source,
+    /// `required`: without a primary of this cluster the proxy is not ready. Default true; false for discovered ones.
+    pub required: bool,
     /// `[cluster.account]`: the proxy's own account, for probing.
     pub account: AccountConfig,
     /// `[cluster.tls]`
@@ -50,6 +52,7 @@ impl ClusterConfig {
         Self {
             name: name.into(),
             source,
+            required: true,
             account,
             tls: BackendTlsConfig::default(),
             kind: ClusterKind::Auto,

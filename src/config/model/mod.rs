@@ -5,8 +5,10 @@
 //! which fill in the defaults; these are the only place where a default is written.
 
 mod cluster;
+mod routes;
 
 pub use cluster::*;
+pub use routes::*;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,12 +27,14 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[[listener]]`, in the file's order; at least one, names and addresses unique.
     pub listeners: Vec<ListenerConfig>,
-    /// `[[cluster]]`, in the file's order; at least one, names unique.
+    /// `[[cluster]]`, in the file's order; at least one unless there is a `[[discovery]]`, names unique.
     pub clusters: Vec<ClusterConfig>,
+    /// `[[discovery]]`, in the file's order; names unique.
+    pub discoveries: Vec<DiscoveryConfig>,
 }
 
 impl Config {
-    /// The cluster of that name. Every `listener.cluster` names one that is here.
+    /// The cluster of that name. What listeners name is here, unless it may yet be discovered.
     pub fn cluster(&self, name: &str) -> Option<&ClusterConfig> {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
@@ -41,15 +45,41 @@ impl Config {
 pub struct ProxyConfig {
     /// `workers`: threads that serve sessions, 0..=1024. 0 (the default): one per core.
     pub workers: usize,
-    /// `shutdown_deadline_ms`: after SIGTERM, how long open transactions may go on. Default 30 s.
-    pub shutdown_deadline: Duration,
+    /// `shutdown_*_ms`: what happens when after SIGTERM.
+    pub shutdown: ShutdownTimes,
     /// `max_connections`: clients on all listeners together; one more gets error 1040. Default 10,000.
     pub max_connections: u32,
 }
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { workers: 0, shutdown_deadline: Duration::from_secs(30), max_connections: 10_000 }
+        Self { workers: 0, shutdown: ShutdownTimes::default(), max_connections: 10_000 }
+    }
+}
+
+/// `shutdown_*_ms`: what happens when after SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownTimes {
+    /// `shutdown_grace_ms`: not ready, but clients are still accepted. Default 1 s.
+    pub grace: Duration,
+    /// `shutdown_idle_ms`: once no more clients are accepted, a session between transactions that sends nothing for so
+    /// long is closed. Default 1 s.
+    pub idle: Duration,
+    /// `shutdown_deadline_ms`, from SIGTERM: from then on every session is closed at its next transaction boundary.
+    /// Default 30 s; not shorter than `grace`.
+    pub deadline: Duration,
+    /// `shutdown_transactions_ms`, from the deadline: then what is left is cut. Default 5 s.
+    pub transactions: Duration,
+}
+
+impl Default for ShutdownTimes {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+            deadline: Duration::from_secs(30),
+            transactions: Duration::from_secs(5),
+        }
     }
 }
 
@@ -92,8 +122,9 @@ pub struct ListenerConfig {
     pub name: String,
     /// `listen`: IP address and port.
     pub listen: SocketAddr,
-    /// `cluster`: the name of a `[[cluster]]` of the same file.
-    pub cluster: String,
+    /// `cluster`, or `route` with `default_cluster`, `[listener.sni]` and `[listener.schema]`: which clusters are behind
+    /// it, and who gets to which.
+    pub routes: Routes,
     /// `mode`: default split.
     pub mode: ListenerMode,
     /// `[listener.tls]`
@@ -132,12 +163,12 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
-    /// A listener with every default, without TLS.
+    /// A listener with every default, without TLS, in front of one cluster.
     pub fn new(name: impl Into<String>, listen: SocketAddr, cluster: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             listen,
-            cluster: cluster.into(),
+            routes: Routes::to(cluster),
             mode: ListenerMode::Split,
             tls: ClientTlsConfig::default(),
             max_connections: 10_000,

@@ -143,6 +143,13 @@ impl<'c> Client<'c> {
         common_name(certificate).map(<[u8]>::to_vec)
     }
 
+    /// The server name of the client's TLS handshake.
+    pub fn server_name(&self) -> Option<String> {
+        let Io::Tls(stream) = self.channel.io() else { return None };
+        let TlsStream::Server(stream) = &**stream else { return None };
+        stream.get_ref().1.server_name().map(str::to_owned)
+    }
+
     /// Tells the client why it is not let in, if it can be told, and closes.
     pub async fn refuse(&mut self, error: LoginError) -> LoginError {
         if let Some(payload) = error.answer() {

@@ -15,7 +15,7 @@
 
 use super::client::{Client, nonce};
 use super::{LoginContext, LoginError, Prove, ProveError};
-use crate::accounts::{Credential, Verifier};
+use crate::accounts::{Accounts, Credential, Verifier};
 use crate::backend::LoginRequest;
 use crate::error::{ClientError, ErrorKind};
 use crate::tls::SslMode;
@@ -116,6 +116,8 @@ impl Proven {
 pub(super) struct Exchange<'e, 'c> {
     pub client: &'e mut Client<'c>,
     pub context: &'e LoginContext<'e>,
+    /// The accounts of the cluster it is for.
+    pub accounts: &'e Accounts,
     /// The login, without its credential.
     pub login: LoginRequest<'e>,
     pub secure: bool,
@@ -125,7 +127,17 @@ pub(super) struct Exchange<'e, 'c> {
     pub changes_user: bool,
 }
 
-impl Exchange<'_, '_> {
+impl<'e, 'c> Exchange<'e, 'c> {
+    /// A login over a plain connection.
+    pub fn new(
+        client: &'e mut Client<'c>,
+        context: &'e LoginContext<'e>,
+        accounts: &'e Accounts,
+        login: LoginRequest<'e>,
+    ) -> Self {
+        Self { client, context, accounts, login, secure: false, switched: false, changes_user: false }
+    }
+
     /// `verify_identity`: the certificate's common name is the user name.
     pub fn check_certificate(&self) -> Result<(), LoginError> {
         if self.context.tls.mode() != SslMode::VerifyIdentity {
@@ -141,7 +153,7 @@ impl Exchange<'_, '_> {
     /// Goes on until a server has accepted or refused.
     pub async fn run<P: Prove>(&mut self, first: Answer, prove: &mut P) -> Result<Proven, LoginError> {
         let mut answer = first;
-        self.context.accounts.refresh(false).await;
+        self.accounts.refresh(false).await;
         loop {
             let (credential, verifier) = match self.judge(&answer).await? {
                 Worth::Credential(credential, verifier) => (credential, verifier),
@@ -192,12 +204,12 @@ impl Exchange<'_, '_> {
             Plugin::Native => {
                 let mut recognized = self.recognize(answer);
                 if recognized.is_none() {
-                    self.context.accounts.refresh(true).await;
+                    self.accounts.refresh(true).await;
                     recognized = self.recognize(answer);
                 }
                 match recognized {
                     Some((credential, verifier)) => Ok(Worth::Credential(credential, Some(verifier))),
-                    None if self.context.accounts.is_listed(self.login.user) => Ok(Worth::Credential(decoy()?, None)),
+                    None if self.accounts.is_listed(self.login.user) => Ok(Worth::Credential(decoy()?, None)),
                     None => Ok(Worth::Nothing),
                 }
             }
@@ -216,7 +228,7 @@ impl Exchange<'_, '_> {
 
     /// The credential behind an answer that fits a known verifier.
     fn recognize(&self, answer: &Answer) -> Option<(Credential, Verifier)> {
-        self.context.accounts.find(self.login.user).into_iter().find_map(|verifier| {
+        self.accounts.find(self.login.user).into_iter().find_map(|verifier| {
             let credential = match answer.plugin {
                 Plugin::CachingSha2 => {
                     Credential::sha2(sha2_recover(&answer.data, verifier.sha2.as_ref()?, &answer.nonce)?)
@@ -276,16 +288,13 @@ impl Exchange<'_, '_> {
         prove: &mut P,
     ) -> Result<Option<Bytes>, LoginError> {
         let (context, user, peer) = (self.context, self.login.user, self.client.turn.peer);
-        let delay = failures(context).delay(peer, Instant::now());
-        if !delay.is_zero() {
-            self.client.meanwhile(tokio::time::sleep(delay)).await;
-        }
+        wait_after_failures(self.client, context).await;
         let decoy = decoy()?;
-        let credential = if context.accounts.admits(user) { credential } else { &decoy };
+        let credential = if self.accounts.admits(user) { credential } else { &decoy };
         let login = LoginRequest { credential, ..self.login };
         match self.client.meanwhile(prove.prove(&login)).await {
             Ok(ok) => {
-                context.accounts.proven(user, credential);
+                self.accounts.proven(user, credential);
                 failures(context).succeeded(peer, Instant::now());
                 Ok(Some(ok))
             }
@@ -294,7 +303,7 @@ impl Exchange<'_, '_> {
             Err(ProveError::Refused(payload)) => {
                 if is_about_the_password(&payload) {
                     failures(context).failed(peer, Instant::now());
-                    verifier.inspect(|verifier| context.accounts.refused(user, verifier));
+                    verifier.inspect(|verifier| self.accounts.refused(user, verifier));
                 }
                 Err(LoginError::Refused(payload))
             }
@@ -302,7 +311,15 @@ impl Exchange<'_, '_> {
     }
 }
 
-fn failures<'a>(context: &'a LoginContext<'_>) -> std::sync::MutexGuard<'a, crate::accounts::Failures> {
+/// Whoever has failed too often waits.
+pub(super) async fn wait_after_failures(client: &mut Client<'_>, context: &LoginContext<'_>) {
+    let delay = failures(context).delay(client.turn.peer, Instant::now());
+    if !delay.is_zero() {
+        client.meanwhile(tokio::time::sleep(delay)).await;
+    }
+}
+
+pub(super) fn failures<'a>(context: &'a LoginContext<'_>) -> std::sync::MutexGuard<'a, crate::accounts::Failures> {
     context.failures.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

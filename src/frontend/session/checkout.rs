@@ -8,6 +8,7 @@ use super::{ClientSession, End};
 use crate::backend::{BackendConnection, BringError, ConnectError, observe};
 use crate::config::ReadFallback;
 use crate::error::{ClientError, ErrorKind};
+use crate::frontend::prove::cluster_gone;
 use crate::frontend::shared::Cluster;
 use crate::metrics;
 use crate::routing::{self, Mode};
@@ -142,7 +143,7 @@ impl ClientSession {
             }
             let mut changed = self.cluster().topology.changed();
             changed.mark_unchanged();
-            let Some((follower, term)) = self.around.listener.choose_follower(&tried) else {
+            let Some((follower, term)) = self.around.inside.gate.choose_follower(&tried) else {
                 match self.fallback() {
                     ReadFallback::Primary => {
                         metrics::read_fallback(&self.cluster().name.0);
@@ -167,12 +168,12 @@ impl ClientSession {
     }
 
     fn fallback(&self) -> ReadFallback {
-        self.around.listener.config.read_fallback
+        self.around.inside.gate.listener.config.read_fallback
     }
 
     #[inline]
     fn serves_reads(&self, topology: &Topology, backend: BackendId) -> bool {
-        routing::serves_reads(topology, backend, self.around.listener.config.max_lag)
+        routing::serves_reads(topology, backend, self.around.inside.gate.listener.config.max_lag)
     }
 
     /// Connects `slot` to `backend` as the client.
@@ -240,7 +241,7 @@ impl ClientSession {
             };
             self.waiting = Some((held, hold));
         }
-        let Self { client, kill, .. } = self;
+        let Self { client, kill, gone, .. } = self;
         let mut watch_client = true;
         let mut news = std::pin::pin!(changed.changed());
         let mut late = std::pin::pin!(tokio::time::sleep_until(deadline));
@@ -250,6 +251,9 @@ impl ClientSession {
             }
             if kill.poll(cx).is_ready() {
                 return Poll::Ready(Err(Unavailable::End(End::Killed)));
+            }
+            if gone.poll(cx).is_ready() {
+                return Poll::Ready(Err(Unavailable::Error(cluster_gone(&cluster))));
             }
             if watch_client {
                 match client.poll_gone(cx) {

@@ -118,7 +118,7 @@ impl ClientSession {
             Slot::Primary => metrics::Target::Primary,
             Slot::Follower => metrics::Target::Follower,
         };
-        let stats = &self.around.stats;
+        let stats = &self.around.inside.stats;
         stats.query(class, target, elapsed);
         stats.received(request.incoming.length);
         stats.sent(said.forwarded as usize);
@@ -173,7 +173,7 @@ impl ClientSession {
         match why {
             Unavailable::Error(error) => {
                 self.refuse(&error, 1).await?;
-                if error.kind == ErrorKind::SessionStateLost {
+                if matches!(error.kind, ErrorKind::SessionStateLost | ErrorKind::ClusterGone) {
                     return Err(End::Error(error.kind));
                 }
             }

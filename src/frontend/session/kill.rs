@@ -23,16 +23,18 @@ const INTERRUPTED: ErrPacket<'static> =
 const WAS_KILLED: ErrPacket<'static> = ErrPacket { code: 1927, state: *b"70100", message: b"Connection was killed" };
 
 impl ClientSession {
-    /// The session that `id` names, if it is one of the proxy's. A smaller id is one of the primary's own, as
+    /// The session of this cluster that `id` names, if it is one of the proxy's. A smaller id is one of the primary's own, as
     /// CONNECTION_ID() and its process list tell them: the session that has that connection is meant, wherever its
     /// statement runs.
     pub(super) fn find_session(&self, id: u64) -> Option<Arc<SessionHandle>> {
         let id = u32::try_from(id).ok()?;
+        let cluster = self.cluster().id;
         if id >= SessionId::FIRST {
-            return self.around.registry.find(SessionId(id));
+            // Another cluster's server would be asked to kill a stranger.
+            return self.around.registry.find(SessionId(id)).filter(|session| session.is_of(cluster));
         }
         let primary = self.cluster().topology.load().primary.filter(|_| self.mode != Mode::Followers)?;
-        self.around.registry.find_by_connection(primary, id)
+        self.around.registry.find_by_connection(cluster, primary, id)
     }
 
     /// COM_PROCESS_KILL.

@@ -63,7 +63,11 @@ impl ClientSession {
             return Attempt::Again(Slot::Primary);
         }
         let asked = cluster.topology.suspect(backend, Hint::ReadOnly);
-        match cluster.topology.primary_since(asked, cluster.config.hold_max).await {
+        let answer = tokio::select! {
+            answer = cluster.topology.primary_since(asked, cluster.config.hold_max) => answer,
+            () = cluster.gone.cancelled() => None,
+        };
+        match answer {
             Some(topology) if topology.primary != Some(backend) => Attempt::Again(Slot::Primary),
             // Asked again, the same server is the primary (or none is): its word stands.
             _ => Attempt::Refused(packet),

@@ -20,10 +20,11 @@ mod parts;
 mod prepared;
 mod special;
 
-pub use parts::{End, Identity, STATEMENTS_MAX, Surroundings};
+pub use parts::{End, Identity, Inside, STATEMENTS_MAX, Surroundings};
 use parts::{Incoming, UNSEEN, side, tracking};
 
-use super::prove::Proof;
+use super::gate::Gate;
+use super::prove::{Proof, cluster_gone};
 use super::shared::{Cluster, SessionHandle};
 use super::signal::Watch;
 use crate::backend::BackendConnection;
@@ -34,6 +35,7 @@ use crate::metrics::{self};
 use crate::routing::{self, Mode};
 use crate::session::{Pin, Pins, Session, Slot};
 use crate::transport::Channel;
+use crate::types::ClusterName;
 use crate::wire::capabilities::Capabilities;
 use crate::wire::command::{Command, query_text};
 use crate::wire::err;
@@ -61,6 +63,7 @@ pub struct ClientSession {
     handle: Arc<SessionHandle>,
     stop: Watch,
     kill: Watch,
+    gone: Watch,
     /// Long data went with its server: the next execute is told.
     lost_long_data: bool,
     /// The statement under way has to wait for a server.
@@ -82,8 +85,9 @@ impl ClientSession {
         let reader = mode == Mode::Split && special::reads_binary_log(&identity.attributes);
         let mode = if reader { Mode::Primary } else { mode };
         let tracking = tracking(&identity, &session);
-        let stop = around.shutdown.watch();
-        let kill = handle.kill.watch();
+        let cluster = &around.inside.gate.cluster;
+        handle.set_cluster(cluster.id);
+        let (stop, kill, gone) = (around.shutdown.closing.watch(), handle.kill.watch(), cluster.gone.watch());
         Self {
             client,
             session,
@@ -96,6 +100,7 @@ impl ClientSession {
             handle,
             stop,
             kill,
+            gone,
             lost_long_data: false,
             waiting: None,
             pinned: (Pins::default(), Vec::new()),
@@ -146,7 +151,8 @@ impl ClientSession {
             // A long command is forwarded as it arrives, but its first byte says what it is.
             self.fill_to(HEADER + 1).await?;
             let length = HEADER + header.length;
-            let streamed = header.length == FRAME_MAX || length > self.around.listener.config.statement_buffer_bytes;
+            let streamed =
+                header.length == FRAME_MAX || length > self.around.inside.gate.listener.config.statement_buffer_bytes;
             if !streamed {
                 self.fill_to(length).await?;
             }
@@ -157,6 +163,10 @@ impl ClientSession {
 
     async fn dispatch(&mut self, incoming: Incoming) -> Result<(), End> {
         let command = Command::from(self.client.input[HEADER]);
+        let answered = !matches!(command, Command::Quit | Command::SendLongData | Command::CloseStatement);
+        if answered && self.cluster().gone.is_cancelled() {
+            return self.cluster_gone(incoming).await;
+        }
         match command {
             Command::Quit => Err(End::Quit),
             Command::Query => self.query(incoming).await,
@@ -234,16 +244,30 @@ impl ClientSession {
     }
 
     fn cluster(&self) -> &Arc<Cluster> {
-        &self.around.listener.cluster
+        &self.around.inside.gate.cluster
+    }
+
+    /// The name of its cluster.
+    pub fn cluster_name(&self) -> &ClusterName {
+        &self.cluster().name
+    }
+
+    /// The cluster is served no more: the client is told once, and the session ends.
+    async fn cluster_gone(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.skip(incoming).await?;
+        let error = cluster_gone(self.cluster());
+        self.refuse(&error, 1).await?;
+        Err(End::ClusterGone)
     }
 
     /// Shows the session's pins in the metrics.
     fn count_pins(&mut self) {
         let pins = self.session.pins();
         if pins != self.pinned.0 {
-            let listener = &self.around.listener.config.name;
+            let Gate { listener, cluster, .. } = &self.around.inside.gate;
             let guards = Pin::ALL.into_iter().filter(|pin| pins.contains(*pin));
-            self.pinned = (pins, guards.map(|pin| metrics::pin(listener, pin.as_str())).collect());
+            let shown = |pin: Pin| metrics::pin(&listener.config.name, &cluster.name.0, pin.as_str());
+            self.pinned = (pins, guards.map(shown).collect());
         }
     }
 
@@ -251,7 +275,7 @@ impl ClientSession {
     /// sends nothing for the idle timeout ends the session.
     async fn fill_to(&mut self, n: usize) -> Result<(), End> {
         while self.client.input.len() < n {
-            match self.around.listener.config.idle_timeout {
+            match self.around.inside.gate.listener.config.idle_timeout {
                 None => self.fill().await?,
                 Some(limit) => tokio::time::timeout(limit, self.fill()).await.map_err(|_| End::Idle)??,
             }
@@ -260,9 +284,10 @@ impl ClientSession {
     }
 
     async fn fill(&mut self) -> Result<(), End> {
-        let Self { client, session, stop, kill, .. } = self;
+        let Self { client, session, stop, kill, gone, around, primary, follower, .. } = self;
         // Between transactions a shutdown ends the session; inside one it may finish, until the deadline's kill.
         let may_stop = session.transaction().is_none() && client.input.is_empty();
+        let mut farewell = None;
         poll_fn(|cx| {
             match client.poll_fill(cx, usize::MAX) {
                 Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
@@ -273,7 +298,14 @@ impl ClientSession {
                 return Poll::Ready(Err(End::Killed));
             }
             if may_stop && stop.poll(cx).is_ready() {
-                return Poll::Ready(Err(End::Shutdown));
+                let farewell = farewell.get_or_insert_with(|| around.shutdown.farewell());
+                if farewell.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(End::Shutdown));
+                }
+            }
+            if gone.poll(cx).is_ready() {
+                // The client is told at its next statement; the servers are left at once.
+                (*primary, *follower) = (None, None);
             }
             Poll::Pending
         })

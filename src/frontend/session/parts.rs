@@ -4,9 +4,10 @@ use crate::accounts::{Credential, RsaKey, SessionCredential};
 use crate::backend::LoginRequest;
 use crate::classify::{Class, Classified, Flags, Hint};
 use crate::error::{ErrorKind, Side};
-use crate::frontend::shared::{Listener, Registry, UserPlace};
-use crate::frontend::signal::Signal;
-use crate::metrics::WorkerStats;
+use crate::frontend::gate::{Gate, UserPlace};
+use crate::frontend::shared::Registry;
+use crate::frontend::shutdown::Shutdown;
+use crate::metrics::{self, WorkerStats};
 use crate::session::Session;
 use crate::wire::capabilities::Capabilities;
 use crate::wire::handshake::NONCE;
@@ -27,6 +28,8 @@ pub enum End {
     Killed,
     /// The proxy is shutting down.
     Shutdown,
+    /// Its cluster is served no more; the client has been told.
+    ClusterGone,
     /// `idle_timeout_ms` passed.
     Idle,
     /// The client broke the protocol, or state was lost that it must know of.
@@ -41,6 +44,7 @@ impl End {
             Self::ClientGone => "client_gone",
             Self::Killed => "killed",
             Self::Shutdown => "shutdown",
+            Self::ClusterGone => "cluster_gone",
             Self::Idle => "idle_timeout",
             Self::Error(kind) => kind.as_str(),
         }
@@ -90,18 +94,33 @@ impl Identity {
 }
 
 /// What a session needs from around it.
-#[derive(Clone)]
 pub struct Surroundings {
-    /// The listener it came in by, with its cluster.
-    pub listener: Arc<Listener>,
+    /// The cluster it is in.
+    pub inside: Inside,
     /// Where KILL looks ids up.
     pub registry: Arc<Registry>,
-    /// The worker's counters for this listener.
-    pub stats: Rc<WorkerStats>,
     /// The process' key for passwords without TLS.
     pub rsa: Arc<RsaKey>,
-    /// Cancelled when the proxy shuts down: sessions end at the next transaction boundary.
-    pub shutdown: Signal,
+    /// How the proxy shuts down.
+    pub shutdown: Shutdown,
+}
+
+/// The cluster a session is in, the listener it came in by, and its place in the numbers of both.
+pub struct Inside {
+    /// The way it came.
+    pub gate: Gate,
+    /// The worker's counters.
+    pub stats: Rc<WorkerStats>,
+    _counted: metrics::Guard,
+}
+
+impl Inside {
+    /// Counts one more session.
+    pub fn new(gate: Gate) -> Self {
+        let (listener, cluster) = (&gate.listener.config.name, &*gate.cluster.name.0);
+        let (stats, counted) = (metrics::worker_stats(listener, cluster), metrics::cluster_session(listener, cluster));
+        Self { gate, stats, _counted: counted }
+    }
 }
 
 /// A statement whose text could not be seen whole.
@@ -125,15 +144,17 @@ pub(super) fn side(kind: ErrorKind) -> Side {
         | ErrorKind::UnknownCommand
         | ErrorKind::UnknownStatement
         | ErrorKind::AccessDenied
+        | ErrorKind::UnknownCluster
         | ErrorKind::SecureTransportRequired => Side::Client,
         ErrorKind::NoBackend
         | ErrorKind::OutcomeUnknown
         | ErrorKind::TransactionLost
         | ErrorKind::ResultCut
         | ErrorKind::SessionStateLost => Side::Backend,
-        ErrorKind::TooManyConnections | ErrorKind::TooManyUserConnections | ErrorKind::Shutdown | ErrorKind::Limit => {
-            Side::Proxy
-        }
+        ErrorKind::TooManyConnections
+        | ErrorKind::TooManyUserConnections
+        | ErrorKind::ClusterGone
+        | ErrorKind::Limit => Side::Proxy,
     }
 }
 

@@ -1,14 +1,14 @@
 //! Commands that are not statements: ping, schema, options, reset, a new user, replicas.
 
 use super::execute::Request;
-use super::{ClientSession, End, Incoming, STATEMENTS_MAX, UNSEEN, tracking};
+use super::{ClientSession, End, Incoming, Inside, STATEMENTS_MAX, UNSEEN, tracking};
 use crate::backend::observe;
 use crate::classify::{Class, Classified, Hint};
 use crate::config::ProxyProtocol;
 use crate::error::{ClientError, ErrorKind};
+use crate::frontend::gate::Gate;
 use crate::frontend::login::{ChangeRequest, LoginContext, change_user};
 use crate::frontend::prove::Prover;
-use crate::frontend::shared::{dialect, facade};
 use crate::routing;
 use crate::session::Session;
 use crate::session::Slot;
@@ -176,7 +176,7 @@ impl ClientSession {
         self.client.input.advance(sent);
         let kill = self.handle.kill.clone();
         // There is no transaction to finish, and a replica connects again.
-        let shutdown = self.around.shutdown.clone();
+        let (shutdown, gone) = (self.around.shutdown.clone(), self.cluster().gone.clone());
         loop {
             tokio::select! {
                 n = server.fill() => {
@@ -192,7 +192,8 @@ impl ClientSession {
                     self.client.input.advance(n);
                 }
                 () = kill.cancelled() => return Err(End::Killed),
-                () = shutdown.cancelled() => return Err(End::Shutdown),
+                () = shutdown.closing.cancelled() => return Err(End::Shutdown),
+                () = gone.cancelled() => return Err(End::ClusterGone),
             }
         }
     }
@@ -210,17 +211,17 @@ impl ClientSession {
     }
 
     async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
-        let listener = self.around.listener.clone();
-        let Some(facade) = facade(&listener) else {
-            let message = "holdfast: no server is known yet; retry later";
-            return Err(self.fatal(ErrorKind::NoBackend, message).await);
+        let gate = self.around.inside.gate.clone();
+        let listener = &gate.listener;
+        let greeting = match listener.known_greeting().await {
+            Ok(greeting) => greeting,
+            Err(error) => return Err(self.fatal(error.kind, error.message).await),
         };
-        let mut prover = Prover::new(&listener, self.mode);
+        let mut prover = Prover::new(listener, greeting.clone(), self.mode).staying(&gate.cluster.name);
         let context = LoginContext {
-            facade: &facade,
+            facade: &greeting,
             session: self.handle.id,
             tls: &listener.tls,
-            accounts: &listener.accounts,
             rsa: &self.around.rsa,
             failures: &listener.failures,
             peer: self.identity.peer,
@@ -244,19 +245,33 @@ impl ClientSession {
                 return Err(End::Error(ErrorKind::AccessDenied));
             }
         };
+        let Some((gate, facade)) = prover.way.take() else { return Err(End::Error(ErrorKind::UnknownCluster)) };
+        self.enter(gate);
         self.identity.user = changed.user.into();
         self.identity.credential = changed.credential;
         self.identity.attributes = changed.attributes;
         self.identity.nonce = changed.nonce;
         self.identity.collation = changed.collation.unwrap_or(u16::from(facade.collation));
         self.identity.place = prover.user_place.take();
-        let dialect = dialect(&facade, self.identity.collation);
+        let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(changed.database.as_deref(), dialect, STATEMENTS_MAX);
         if let Some(proof) = prover.proof.take() {
             self.begin(proof);
         }
         self.tracking = tracking(&self.identity, &self.session);
         Ok(())
+    }
+}
+
+impl ClientSession {
+    /// The user that was changed to may be another cluster's.
+    fn enter(&mut self, gate: Gate) {
+        if gate.cluster.id == self.cluster().id {
+            return;
+        }
+        self.handle.set_cluster(gate.cluster.id);
+        self.gone = gate.cluster.gone.watch();
+        self.around.inside = Inside::new(gate);
     }
 }
 

@@ -1,0 +1,92 @@
+//! Clusters that are discovered come and go, within their bounds. Nothing is asked of any server here.
+
+use super::discovery::{Found, wanted};
+use super::running::Running;
+use crate::config::{Config, Source, parse};
+use crate::frontend::route::Asked;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+const TEXT: &str = r#"
+[[listener]]
+name = "all"
+listen = "127.0.0.1:6446"
+route = ["user"]
+[[cluster]]
+name = "fixed"
+source = "static"
+servers = [{ address = "127.0.0.1:1" }]
+required = false
+account = { user = "holdfast", password = "secret" }
+[[discovery]]
+name = "first"
+preset = "moco"
+clusters_max = 2
+hold_ms_max = 7
+account = { user = "first", password = "secret" }
+[[discovery]]
+name = "second"
+preset = "moco"
+account = { user = "second", password = "secret" }
+"#;
+
+fn config(text: &str) -> Config {
+    parse(text, "holdfast.toml", std::iter::empty()).unwrap()
+}
+
+fn found(names: &[&str]) -> Found {
+    let source = || Source::Members { seeds: vec!["127.0.0.1:1".parse().unwrap()] };
+    Some(Arc::new(names.iter().map(|name| ((*name).into(), source())).collect()))
+}
+
+#[test]
+fn names_are_taken_once_and_no_discovery_adds_more_than_it_may() {
+    let config = config(TEXT);
+    let names = |all: &[Found]| -> Vec<String> {
+        wanted(&config, all).iter().map(|c| format!("{}:{}", c.name, c.account.user)).collect()
+    };
+    assert_eq!(names(&[None, None]), ["fixed:holdfast"]);
+    assert_eq!(names(&[found(&[]), found(&["b"])]), ["fixed:holdfast", "b:second"]);
+    let all = [found(&["a", "b", "fixed", "z"]), found(&["a", "z"])];
+    assert_eq!(names(&all), ["fixed:holdfast", "a:first", "b:first", "z:second"]);
+    let a = &wanted(&config, &all)[1];
+    assert_eq!((a.hold_max.as_millis(), a.required), (7, false));
+}
+
+#[tokio::test]
+async fn what_is_found_is_served_until_it_is_found_no_more() {
+    let (text, control) = (config(TEXT), CancellationToken::new());
+    let running = Running::start(&text, &control).await.unwrap();
+    let reasons = |running: &Running| running.readiness(true).reasons.join("\n");
+    assert!(reasons(&running).contains("no discovery has said yet"), "{}", reasons(&running));
+
+    running.apply(&text, &[found(&["a", "b"]), found(&[])]).await.unwrap();
+    let (a, b) = (running.clusters.find("a").unwrap(), running.clusters.find("b").unwrap());
+    // At the start also what is not required is waited for.
+    assert!(reasons(&running).contains("cluster a has no proven primary"), "{}", reasons(&running));
+    let listener = running.listeners[0].load_full();
+    let asked = Asked { user: b"app@a", ..Asked::default() };
+    let (cluster, user) = listener.find(asked, None).unwrap();
+    assert_eq!((cluster.id, user), (a.id, &b"app"[..]));
+    let accounts = listener.gate(cluster).accounts;
+    assert!(Arc::ptr_eq(&accounts, &listener.gate(Arc::clone(&a)).accounts));
+    assert!(!Arc::ptr_eq(&accounts, &listener.gate(Arc::clone(&b)).accounts));
+
+    // Seen again, nothing changes; another limit changes the same cluster; gone, it ends.
+    running.apply(&text, &[found(&["a", "b"]), found(&[])]).await.unwrap();
+    assert!(Arc::ptr_eq(&running.clusters.find("a").unwrap(), &a));
+    let other = config(&TEXT.replace("hold_ms_max = 7", "hold_ms_max = 8"));
+    running.apply(&other, &[found(&["a"]), found(&[])]).await.unwrap();
+    let changed = running.clusters.find("a").unwrap();
+    assert_eq!((changed.id, changed.config.hold_max.as_millis()), (a.id, 8));
+    assert!(b.gone.is_cancelled() && !a.gone.is_cancelled());
+    assert!(running.clusters.find("b").is_none());
+
+    running.apply(&other, &[found(&[]), found(&[])]).await.unwrap();
+    assert!(a.gone.is_cancelled());
+    running.apply(&other, &[found(&["a"]), found(&[])]).await.unwrap();
+    let again = running.clusters.find("a").unwrap();
+    assert_ne!(again.id, a.id);
+    assert!(!Arc::ptr_eq(&accounts, &listener.gate(again).accounts), "nothing is known of another's accounts");
+    control.cancel();
+}
