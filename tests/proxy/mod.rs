@@ -28,6 +28,10 @@ pub struct Options {
     pub proxy: String,
     pub listener: String,
     pub cluster: String,
+    /// In place of `cluster = "main"` of the listeners.
+    pub route: String,
+    /// Whole tables behind all others.
+    pub more: String,
     /// One listener for each; `split` if there is none.
     pub modes: Vec<&'static str>,
     pub json: bool,
@@ -64,6 +68,18 @@ impl Options {
         self
     }
 
+    /// With several clusters behind the listeners: these lines instead of `cluster = "main"`.
+    pub fn route(mut self, lines: &str) -> Self {
+        self.route = lines.to_owned();
+        self
+    }
+
+    /// With one more cluster, of one server.
+    pub fn and_cluster(mut self, name: &str, server: SocketAddr) -> Self {
+        self.more += &cluster(name, server);
+        self
+    }
+
     /// With a listener for each of these modes.
     pub fn modes(mut self, modes: &[&'static str]) -> Self {
         self.modes = modes.to_vec();
@@ -85,8 +101,9 @@ impl Options {
         );
         for (mode, port) in self.modes.iter().zip(ports) {
             text += &format!(
-                "[[listener]]\nname = \"{mode}\"\nlisten = \"127.0.0.1:{}\"\ncluster = \"main\"\nmode = \"{mode}\"\n{}\n",
+                "[[listener]]\nname = \"{mode}\"\nlisten = \"127.0.0.1:{}\"\n{}\nmode = \"{mode}\"\n{}\n",
                 port.number(),
+                if self.route.is_empty() { "cluster = \"main\"" } else { &self.route },
                 self.listener
             );
         }
@@ -98,8 +115,16 @@ impl Options {
         text + &format!(
             "[[cluster]]\nname = \"main\"\n{source}\n{}\n[cluster.account]\nuser = \"holdfast\"\npassword = \"holdfast\"\n",
             self.cluster
-        )
+        ) + &self.more
     }
+}
+
+/// A `[[cluster]]` of one server.
+pub fn cluster(name: &str, server: SocketAddr) -> String {
+    format!(
+        "[[cluster]]\nname = \"{name}\"\nsource = \"static\"\nservers = [{{ address = \"{server}\" }}]\n\
+         account = {{ user = \"holdfast\", password = \"holdfast\" }}\n"
+    )
 }
 
 /// A running proxy.
@@ -136,19 +161,37 @@ impl Proxy {
         let ports: Vec<Port> = options.modes.iter().map(|_| Port::take()).collect();
         let proxy = Self { daemon: Daemon::new("holdfast"), ports, admin: Port::take(), options };
         proxy.write(&proxy.text());
-        let binary = env!("CARGO_BIN_EXE_holdfast");
-        let mut run = Command::new(binary);
-        if let Some(files) = proxy.options.files_max {
-            run = Command::new("sh");
-            run.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), binary]);
-        }
-        run.args(["proxy", "-c"]).arg(proxy.file());
-        proxy.daemon.run(&run).unwrap_or_else(|e| panic!("{e}"));
+        proxy.run();
         until("the proxy listens", SOON, || {
             assert!(proxy.daemon.running(), "the proxy ended:\n{}", proxy.log());
             proxy.ports.iter().all(|p| proxy.log().contains(&format!("127.0.0.1:{}", p.number())))
         });
         proxy
+    }
+
+    /// Starts it anew after its end, on the same ports, and waits until it is ready.
+    pub fn start_again(&self) {
+        self.run();
+        until("the proxy is ready again", SOON, || {
+            assert!(self.daemon.running(), "the proxy ended:\n{}", self.log());
+            self.http("/readyz").is_ok_and(|(status, _)| status == 200)
+        });
+    }
+
+    fn run(&self) {
+        let binary = env!("CARGO_BIN_EXE_holdfast");
+        let mut run = Command::new(binary);
+        if let Some(files) = self.options.files_max {
+            run = Command::new("sh");
+            run.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), binary]);
+        }
+        run.args(["proxy", "-c"]).arg(self.file());
+        self.daemon.run(&run).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Port of its admin pages.
+    pub fn admin_port(&self) -> u16 {
+        self.admin.number()
     }
 
     /// Port of the first listener.
