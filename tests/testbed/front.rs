@@ -175,6 +175,8 @@ fn bootstrap(router: &Router, primary_port: u16) -> Result<std::path::PathBuf, S
 pub struct HaProxyOptions {
     /// Servers in order of preference: the next is used when those before it do not answer.
     pub servers: Vec<SocketAddr>,
+    /// HTTP ports that say at /readyz whether each server is to get clients; then all who are get some, in turn.
+    pub readiness: Vec<u16>,
     pub threads: u32,
     pub max_connections: u32,
 }
@@ -182,7 +184,7 @@ pub struct HaProxyOptions {
 impl HaProxyOptions {
     /// One thread, 4000 connections.
     pub fn to(servers: &[SocketAddr]) -> Self {
-        HaProxyOptions { servers: servers.to_vec(), threads: 1, max_connections: 4000 }
+        HaProxyOptions { servers: servers.to_vec(), readiness: Vec::new(), threads: 1, max_connections: 4000 }
     }
 }
 
@@ -230,9 +232,16 @@ fn haproxy_config(options: &HaProxyOptions, port: u16) -> String {
          timeout server 1h\nlisten mysql\n  bind 127.0.0.1:{port}\n",
         options.threads, options.max_connections
     );
+    if !options.readiness.is_empty() {
+        text.push_str("  option httpchk GET /readyz\n");
+    }
     for (i, server) in options.servers.iter().enumerate() {
-        let backup = if i == 0 { "" } else { " backup" };
-        text.push_str(&format!("  server s{i} {server} check inter 500{backup}\n"));
+        let check = match (options.readiness.get(i), i) {
+            (Some(port), _) => format!("port {port} inter 100 fall 1 rise 1"),
+            (None, 0) => "inter 500".to_owned(),
+            (None, _) => "inter 500 backup".to_owned(),
+        };
+        text.push_str(&format!("  server s{i} {server} check {check}\n"));
     }
     text
 }
