@@ -17,7 +17,7 @@ use crate::frontend::worker::{Worker, WorkerContext};
 use crate::metrics;
 use crate::telemetry::Telemetry;
 use crate::tls::{self, BackendTls, ListenerTls, TlsFiles};
-use crate::topology;
+use crate::topology::{self, kubernetes::Hub};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -27,6 +27,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
+
+mod pods;
 
 /// How often certificate files are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ struct Running {
     listeners: Vec<Arc<ArcSwap<Listener>>>,
     sessions: Arc<AllSessions>,
     sealer: Arc<Sealer>,
+    /// Watches of pods, shared by the clusters.
+    hub: Hub,
 }
 
 /// Runs the proxy until it is told to stop. Must run inside a tokio runtime.
@@ -114,10 +118,11 @@ fn workers(configured: usize, context: &WorkerContext) -> Result<Arc<Vec<Worker>
 impl Running {
     fn start(config: &Config, control: &CancellationToken) -> Result<Self> {
         let sealer = Sealer::new().context("the system gives no randomness")?;
+        let hub = Hub::new(control.clone());
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
             let tls = Arc::new(backend_tls(cluster)?);
-            let handle = topology::spawn(topology_settings(cluster, &tls), control.clone());
+            let handle = topology::spawn(topology_settings(cluster, &tls, &hub), control.clone());
             clusters.push(Arc::new(Cluster::new(cluster.clone(), handle, tls)));
         }
         let sessions = Arc::new(AllSessions::new(config.proxy.max_connections));
@@ -130,7 +135,7 @@ impl Running {
             let made = Listener::new(listener.clone(), Arc::clone(cluster), tls, accounts, Arc::clone(&sessions));
             listeners.push(Arc::new(ArcSwap::from_pointee(made)));
         }
-        Ok(Self { clusters: clusters.into_iter().map(ArcSwap::new).collect(), listeners, sessions, sealer })
+        Ok(Self { clusters: clusters.into_iter().map(ArcSwap::new).collect(), listeners, sessions, sealer, hub })
     }
 
     /// Takes over a new configuration with the same listeners and clusters. On an error nothing has changed.
@@ -154,7 +159,7 @@ impl Running {
         self.sessions.limit(config.proxy.max_connections);
         for (slot, cluster) in self.clusters.iter().zip(clusters) {
             if slot.load().config != cluster.config {
-                cluster.topology.configure(topology_settings(&cluster.config, &cluster.tls)).await;
+                cluster.topology.configure(topology_settings(&cluster.config, &cluster.tls, &self.hub)).await;
             }
             slot.store(cluster);
         }
@@ -274,7 +279,7 @@ fn told(side: &str, name: &str, reloaded: Result<bool, tls::TlsError>) {
     }
 }
 
-fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -> topology::TopologySettings {
+fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>, hub: &Hub) -> topology::TopologySettings {
     let source = match &config.source {
         Source::Static { servers } => topology::Source::Static {
             servers: servers
@@ -290,10 +295,12 @@ fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -> topology:
                 .collect(),
         },
         Source::Members { seeds } => topology::Source::Members { seeds: seeds.clone(), weight: 1 },
+        Source::Kubernetes(_) => topology::Source::Pods,
     };
     topology::TopologySettings {
         cluster: config.name.as_str().into(),
         source,
+        pods: pods::feed(hub, config),
         account: topology::Account { user: config.account.user.as_str().into(), credential: password(config) },
         tls: Arc::clone(tls),
         probe: topology::ProbeSettings {
@@ -304,6 +311,7 @@ fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -> topology:
         },
         limits: topology::Limits {
             drain_ms: config.drain_deadline.as_millis() as u64,
+            accept_lost_ms: config.accept_lost_writes_after.map(|after| after.as_millis() as u64),
             answer_ms_max: (2 * (config.probe_interval + config.probe_timeout)).as_millis() as u64,
             ..topology::Limits::default()
         },

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::model::*;
 use super::section::word_of;
-use super::{LOG_FORMATS, cluster, listener};
+use super::{LOG_FORMATS, cluster, kubernetes, listener};
 
 /// The whole configuration with every effective value, as TOML; passwords are `***`.
 pub fn describe(config: &Config) -> String {
@@ -65,6 +65,12 @@ impl Entries {
 
     fn text(&mut self, key: &'static str, value: &str) {
         self.plain(key, quoted(value));
+    }
+
+    fn optional(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
     }
 
     fn texts(&mut self, key: &'static str, values: impl IntoIterator<Item = String>) {
@@ -148,7 +154,7 @@ fn of_client_tls(config: &ListenerConfig) -> Entries {
     section
 }
 
-fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
+fn of_cluster(config: &ClusterConfig) -> Vec<Entries> {
     let path = format!("cluster.{}", config.name);
     let mut section = Entries::new("[[cluster]]", path.clone());
     section.text("name", &config.name);
@@ -161,6 +167,7 @@ fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
     section.millis("probe_timeout_ms", config.probe_timeout);
     section.millis("connect_timeout_ms", config.connect_timeout);
     section.millis("drain_deadline_ms", config.drain_deadline);
+    section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("accounts_max", config.accounts_max);
     section.plain("account_ttl_s", config.account_ttl.as_secs());
@@ -172,7 +179,43 @@ fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
     tls.path("ca", config.tls.ca.as_deref());
     tls.path("cert", config.tls.cert.as_deref());
     tls.path("key", config.tls.key.as_deref());
-    [section, account, tls]
+    let mut all = vec![section, account, tls];
+    if let Source::Kubernetes(kubernetes) = &config.source {
+        all.extend(of_kubernetes(kubernetes, &format!("{path}.kubernetes")));
+    }
+    all
+}
+
+fn of_kubernetes(config: &KubernetesConfig, path: &str) -> Vec<Entries> {
+    let mut section = Entries::new("[cluster.kubernetes]", path);
+    section.text("preset", config.preset.as_str());
+    if !config.namespaces.is_empty() {
+        section.texts("namespaces", config.namespaces.iter().cloned());
+    }
+    section.optional("cluster", config.cluster.as_deref());
+    section.optional("component", config.component.as_deref());
+    section.optional("selector", config.selector.as_deref());
+    if let Some(port) = config.port {
+        section.plain("port", port);
+    }
+    section.path("kubeconfig", config.kubeconfig.as_deref());
+    section.optional("context", config.context.as_deref());
+    let custom = config.custom.as_ref().map(|custom| of_custom(custom, &format!("{path}.custom")));
+    std::iter::once(section).chain(custom).collect()
+}
+
+fn of_custom(config: &CustomPreset, path: &str) -> Entries {
+    let mut section = Entries::new("[cluster.kubernetes.custom]", path);
+    section.text("selector", &config.selector);
+    section.optional("cluster_label", config.cluster_label.as_deref());
+    section.text("role_label", &config.role_label);
+    section.texts("primary", config.primary.iter().cloned());
+    section.texts("follower", config.follower.iter().cloned());
+    section.texts("learner", config.learner.iter().cloned());
+    section.text("unlabelled", word_of(kubernetes::UNLABELLED, &config.unlabelled));
+    section.optional("healthy", config.healthy.as_ref().map(|(key, value)| format!("{key}={value}")).as_deref());
+    section.optional("term_annotation", config.term_annotation.as_deref());
+    section
 }
 
 fn of_source(source: &Source, section: &mut Entries) {
@@ -191,5 +234,6 @@ fn of_source(source: &Source, section: &mut Entries) {
             section.text("source", "members");
             section.texts("seeds", seeds.iter().map(ToString::to_string));
         }
+        Source::Kubernetes(_) => section.text("source", "kubernetes"),
     }
 }

@@ -14,6 +14,7 @@ mod cluster;
 mod env;
 mod error;
 mod files;
+mod kubernetes;
 mod listener;
 mod model;
 mod network;

@@ -5,8 +5,10 @@
 //! which fill in the defaults; these are the only place where a default is written.
 
 mod cluster;
+mod kubernetes;
 
 pub use cluster::*;
+pub use kubernetes::*;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
