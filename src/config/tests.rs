@@ -1,5 +1,7 @@
 //! Tables of what is accepted and refused, with lines and advice.
 
+mod kubernetes;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -149,7 +151,7 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         "source = \"static\"\n",
         "",
         7,
-        "cluster.source is missing: write \"static\" with servers, or \"members\" with seeds",
+        "cluster.source is missing: write \"static\" with servers, \"members\" with seeds, or \"kubernetes\"",
     ),
     ("servers = [{ address = \"db-0\" }]\n", "", 7, "cluster.servers is missing"),
     ("user = \"holdfast\"\n", "", 11, "cluster.account.user is missing"),
@@ -165,8 +167,20 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
     (
         "source = \"static\"",
         "source = \"kubernetes\"",
-        9,
-        "roles from Kubernetes are not in this version: write source = \"static\"",
+        10,
+        "cluster.servers: are found as pods",
+    ),
+    (
+        "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+        "source = \"kubernetes\"",
+        7,
+        "[cluster.kubernetes] is missing: write preset",
+    ),
+    (
+        "source = \"static\"",
+        "source = \"static\"\nkubernetes = { preset = \"moco\" }",
+        10,
+        "cluster.kubernetes: belongs to source = \"kubernetes\"",
     ),
     ("source = \"static\"", "source = \"members\"", 10, "belong to source = \"static\": write seeds"),
     (
