@@ -12,7 +12,12 @@
 
 mod access;
 mod certificates;
+pub mod kubeblocks;
+mod network;
+mod node;
 mod objects;
+mod pod;
+pub mod program;
 
 use super::{Daemon, Port, StartError, Testbed, until};
 use certificates::Authority;
@@ -24,7 +29,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use access::Scope;
-pub use objects::pod_key;
+pub use network::{Network, Place};
+pub use node::{Node, NodeOptions};
+pub use objects::{is_ready, pod_ip, pod_key};
+pub use pod::RunningPod;
+pub use program::{Program, Runner, Sandbox, mysqld};
 
 /// How long anything of the control plane may take to get ready.
 const SOON: Duration = Duration::from_secs(60);
@@ -95,10 +104,10 @@ impl ControlPlane {
         let authority = Authority::new();
         authority.write_server(api.dir());
         let admin = access::kubeconfig(&authority, &ports.api, &authority.client("admin", &["system:masters"]));
+        fs::write(api.dir().join("admin.kubeconfig"), admin.to_string()).expect("the folder is writable");
         let runtime = Runtime::start();
         let client = runtime.client(&admin);
         let plane = ControlPlane { runtime, client, controllers, api, etcd, authority, ports, options };
-        fs::write(plane.kubeconfig(), admin.to_string()).expect("the folder is writable");
         plane.run_etcd().and_then(|()| plane.run_api()).unwrap_or_else(|e| panic!("{e}"));
         plane.wait_ready();
         plane.start_controllers();
@@ -136,9 +145,10 @@ impl ControlPlane {
         self.runtime.handle.block_on(future)
     }
 
-    /// The runtime that serves the client's connections, for tasks of the testbed's own.
-    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
-        &self.runtime.handle
+    /// The administrator's kubeconfig.
+    fn admin(&self) -> serde_json::Value {
+        let text = fs::read_to_string(self.kubeconfig()).expect("written at start");
+        serde_json::from_str(&text).expect("our own kubeconfig")
     }
 
     fn run_etcd(&self) -> Result<(), StartError> {

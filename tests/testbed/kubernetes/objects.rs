@@ -73,9 +73,21 @@ impl ControlPlane {
     fn patch_metadata(&self, namespace: &str, name: &str, field: &str, values: &[(&str, Option<&str>)]) {
         let values: serde_json::Map<String, Value> =
             values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-        let patch = json!({"metadata": {field: values}});
-        self.run(self.pods(namespace).patch(name, &PatchParams::default(), &Patch::Merge(&patch)))
-            .unwrap_or_else(|e| panic!("pod {name}: {e}"));
+        self.try_patch(namespace, name, &json!({"metadata": {field: values}})).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Merges `patch` into a pod; the reason if that failed or took more than 3 s.
+    pub fn try_patch(&self, namespace: &str, name: &str, patch: &Value) -> Result<(), String> {
+        let (pods, how, patch) = (self.pods(namespace), PatchParams::default(), Patch::Merge(patch));
+        let answer = self.run(async {
+            let request = pods.patch(name, &how, &patch);
+            tokio::time::timeout(Duration::from_secs(3), request).await
+        });
+        match answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(format!("pod {name}: {e}")),
+            Err(_) => Err(format!("pod {name}: no answer from the API")),
+        }
     }
 
     /// Writes the status of a pod that no [`super::Node`] runs: its address and whether it is ready.
