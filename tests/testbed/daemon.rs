@@ -134,12 +134,17 @@ impl Daemon {
 
     /// Sends a signal, named without `SIG`. Panics if the process does not run.
     pub fn signal(&self, signal: &str) {
+        assert!(self.try_signal(signal), "{} does not run: no SIG{signal}", self.name);
+    }
+
+    /// The same; false if the process does not run.
+    pub fn try_signal(&self, signal: &str) -> bool {
         let mut child = self.lock();
-        let running = child.as_mut().and_then(running_id);
-        let pid = running.unwrap_or_else(|| panic!("{} does not run: no SIG{signal}", self.name));
+        let Some(pid) = child.as_mut().and_then(running_id) else { return false };
         // the shell's own kill: the program of that name is not on every host
         let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
         assert!(sent.is_ok_and(|s| s.success()), "kill -{signal} {pid} failed");
+        true
     }
 
     /// Waits until the process has ended, and how. Panics after `limit`.
@@ -209,7 +214,7 @@ fn keep_logs(daemon: &Daemon) {
 
 /// Spawns on a thread that lives as long as the process: the parent whose death PR_SET_PDEATHSIG tells of is the thread
 /// that forked, and a test's own thread ends with its test while a shared server goes on.
-fn spawn(command: Command) -> std::io::Result<Child> {
+pub(super) fn spawn(command: Command) -> std::io::Result<Child> {
     type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

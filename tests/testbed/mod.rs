@@ -24,6 +24,7 @@ mod cable;
 mod daemon;
 mod front;
 mod group;
+pub mod kubernetes;
 mod ports;
 mod replicas;
 mod server;

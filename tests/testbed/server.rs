@@ -4,7 +4,7 @@ use super::{Daemon, Port, StartError, Testbed, TlsFiles, here};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -108,15 +108,7 @@ impl Server {
     /// Starts a server without waiting for it: several start at once. Follow with [`Server::wait_ready`].
     pub(super) fn launch(options: ServerOptions, port: Port) -> Result<Server, StartError> {
         let server = Server { daemon: Daemon::new(&options.name), port, options };
-        // obtains the part if need be, before its template is wanted
-        server.program("MYSQLD", "MARIADBD");
-        let template = Testbed::get().root().join("template");
-        let template = template.join(match server.options.flavor {
-            Flavor::MySql => "mysql/data",
-            Flavor::MariaDb => "mariadb/data",
-        });
-        let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(template).arg(server.datadir()).status();
-        if !copied.is_ok_and(|s| s.success()) {
+        if !copy_template(server.options.flavor, &server.datadir()) {
             return Err(server.failed("has no data directory: the copy failed"));
         }
         server.write_options();
@@ -233,61 +225,93 @@ impl Server {
         self.dir().join("mysqld.pid")
     }
 
-    fn program(&self, mysql: &str, mariadb: &str) -> PathBuf {
-        match self.flavor() {
-            Flavor::MySql => Testbed::get().path("mysql", mysql),
-            Flavor::MariaDb => Testbed::get().path("mariadb", mariadb),
-        }
-    }
-
     fn run_server(&self) -> Result<(), StartError> {
-        let mut command = Command::new(self.program("MYSQLD", "MARIADBD"));
+        let mut command = Command::new(server_program(self.flavor()));
         command.arg(format!("--defaults-file={}", self.dir().join("my.cnf").display()));
         self.run(&command)
     }
 
-    /// my.cnf: the common file, then where this server lives, then the test's own options.
     fn write_options(&self) {
-        let (dir, port, o) = (self.dir().display(), self.port(), &self.options);
-        let common = match o.flavor {
-            Flavor::MySql => "mysqld.cnf",
-            Flavor::MariaDb => "mariadbd.cnf",
-        };
-        let mut text = fs::read_to_string(here().join(common)).expect("the option file is there");
-        let mut line = |l: String| {
-            text.push_str(&l);
-            text.push('\n');
-        };
-        line(format!("datadir={dir}/data\ntmpdir={dir}/data\nlog-error={dir}/err.log"));
-        line(format!("pid-file={}", self.pid_file().display()));
-        line(format!("port={port}\nserver-id={port}\nreport-host=127.0.0.1\nreport-port={port}"));
-        line(format!("max-connections={}", o.max_connections));
-        line(format!("local-infile={}", u8::from(o.local_infile)));
-        if !o.auto_tls {
-            let tls = self.tls();
-            line(format!(
-                "ssl-ca={}\nssl-cert={}\nssl-key={}",
-                tls.ca.display(),
-                tls.server_cert.display(),
-                tls.server_key.display()
-            ));
-        }
-        if o.flavor == Flavor::MariaDb {
-            let base = Testbed::get().path("mariadb", "MARIADB_PREFIX").join("usr");
-            line(format!("basedir={0}\nplugin-dir={0}/lib/mysql/plugin", base.display()));
-        }
-        // mysqld refuses to run as root unless told to
-        if fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
-            line("user=root".to_owned());
-        }
-        o.options.iter().for_each(|own| line(own.clone()));
-        fs::write(self.dir().join("my.cnf"), text).expect("the server's folder is writable");
+        let site =
+            Site { dir: self.dir().to_owned(), data: self.datadir(), host: "127.0.0.1".to_owned(), port: self.port() };
+        fs::write(self.dir().join("my.cnf"), option_file(&self.options, &site))
+            .expect("the server's folder is writable");
     }
+}
+
+/// Where a server lives and under which address the others find it.
+pub(super) struct Site {
+    /// Its logs, pid file and option file.
+    pub dir: PathBuf,
+    pub data: PathBuf,
+    pub host: String,
+    /// Also its server id, unless the options say otherwise.
+    pub port: u16,
+}
+
+/// A fresh data directory from the template; false if that failed. Obtains the part first if need be.
+pub(super) fn copy_template(flavor: Flavor, data: &Path) -> bool {
+    let bed = Testbed::get();
+    let name = match flavor {
+        Flavor::MySql => "mysql",
+        Flavor::MariaDb => "mariadb",
+    };
+    server_program(flavor);
+    let template = bed.root().join("template").join(name).join("data");
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(template).arg(data).status();
+    copied.is_ok_and(|s| s.success())
+}
+
+/// Path of the flavor's server.
+pub(super) fn server_program(flavor: Flavor) -> PathBuf {
+    match flavor {
+        Flavor::MySql => Testbed::get().path("mysql", "MYSQLD"),
+        Flavor::MariaDb => Testbed::get().path("mariadb", "MARIADBD"),
+    }
+}
+
+/// my.cnf: the common file, then where the server lives, then the test's own options.
+pub(super) fn option_file(o: &ServerOptions, site: &Site) -> String {
+    let common = match o.flavor {
+        Flavor::MySql => "mysqld.cnf",
+        Flavor::MariaDb => "mariadbd.cnf",
+    };
+    let mut text = fs::read_to_string(here().join(common)).expect("the option file is there");
+    let mut line = |l: String| {
+        text.push_str(&l);
+        text.push('\n');
+    };
+    let (dir, data, port) = (site.dir.display(), site.data.display(), site.port);
+    line(format!("datadir={data}\ntmpdir={data}\nlog-error={dir}/err.log\npid-file={dir}/mysqld.pid"));
+    line(format!("port={port}\nserver-id={port}\nreport-host={}\nreport-port={port}", site.host));
+    line(format!("max-connections={}", o.max_connections));
+    line(format!("local-infile={}", u8::from(o.local_infile)));
+    if !o.auto_tls {
+        let tls = Testbed::get().tls();
+        let (ca, cert, key) = (tls.ca.display(), tls.server_cert.display(), tls.server_key.display());
+        line(format!("ssl-ca={ca}\nssl-cert={cert}\nssl-key={key}"));
+    }
+    if o.flavor == Flavor::MariaDb {
+        let base = Testbed::get().path("mariadb", "MARIADB_PREFIX").join("usr");
+        line(format!("basedir={0}\nplugin-dir={0}/lib/mysql/plugin", base.display()));
+    }
+    // mysqld refuses to run as root unless told to
+    if fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
+        line("user=root".to_owned());
+    }
+    o.options.iter().for_each(|own| line(own.clone()));
+    text
 }
 
 /// Runs SQL through the flavor's own command line client against any port of 127.0.0.1 (a proxy's, say), with a limit of
 /// 60 s. Rows of all results, or the client's message.
 pub fn query(flavor: Flavor, port: u16, user: &str, password: &str, sql: &str) -> Result<Rows, String> {
+    query_at(flavor, &["-h127.0.0.1".to_owned(), format!("-P{port}")], (user, password), sql)
+}
+
+/// The same wherever the client's options `at` lead.
+pub(super) fn query_at(flavor: Flavor, at: &[String], login: (&str, &str), sql: &str) -> Result<Rows, String> {
+    let (user, password) = login;
     let bed = Testbed::get();
     let mut client = Command::new("timeout");
     client.arg("60");
@@ -306,9 +330,10 @@ pub fn query(flavor: Flavor, port: u16, user: &str, password: &str, sql: &str) -
         client.arg(format!("--plugin-dir={}", plugins.display()));
     }
     let out = client
-        .args(["--connect-timeout=5", "-h127.0.0.1"])
+        .arg("--connect-timeout=5")
+        .args(at)
         .args(["--skip-column-names", "--batch", "--default-character-set=utf8mb4"])
-        .args([format!("-P{port}"), format!("-u{user}"), format!("-e{sql}")])
+        .args([format!("-u{user}"), format!("-e{sql}")])
         .env("MYSQL_PWD", password)
         .output()
         .map_err(|e| e.to_string())?;

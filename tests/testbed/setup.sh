@@ -1,10 +1,11 @@
 #!/bin/bash
 # Obtains the real servers the tests and the demo run against, into a folder of the user's own; nothing is installed.
 #
-#   setup.sh [--again] [mysql] [mariadb] [router] [haproxy]      default: all of them; --again: even if present
+#   setup.sh [--again] [mysql] [mariadb] [router] [haproxy] [kubernetes]     default: all of them; --again: even if present
 #
 #   mysql    server, client and sysbench; router: MySQL Router        Debian sid's packages, with their own C library
 #   mariadb  server and client; haproxy                               Debian bookworm's packages, likewise
+#   kubernetes  etcd, API server, controller manager, kubectl         built from Debian bookworm's source: kubernetes.sh
 #
 # A host that has a MySQL server of its own (8.0 or later) need not fetch one: HOLDFAST_MYSQLD=/path/to/mysqld, or mysqld
 # on the PATH; its `mysql` client is taken from beside it or from the PATH.
@@ -15,6 +16,7 @@
 # HOLDFAST_DEBIAN_KEYRING. Needs bash, apt, dpkg-deb, tar, awk, flock: all in every Debian.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$HERE/kubernetes.sh"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 RECIPE=1   # raise when the way a part is made changes: every cached one is then made again
 ARCH=$(dpkg --print-architecture 2>/dev/null || uname -m)
@@ -30,12 +32,12 @@ main() {
   for p in "$@"; do
     case $p in
       --again) again=1 ;;
-      mysql|mariadb|router|haproxy) parts+=("$p") ;;
+      mysql|mariadb|router|haproxy|kubernetes) parts+=("$p") ;;
       -h|--help) sed -n '2,/^set/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'; exit 0 ;;
-      *) die "unknown part '$p': mysql, mariadb, router, haproxy" ;;
+      *) die "unknown part '$p': mysql, mariadb, router, haproxy, kubernetes" ;;
     esac
   done
-  [ ${#parts[@]} -gt 0 ] || parts=(mysql mariadb router haproxy)
+  [ ${#parts[@]} -gt 0 ] || parts=(mysql mariadb router haproxy kubernetes)
   mkdir -p "$TESTBED"/{parts,env,bin,template,apt}
   exec 9> "$TESTBED/.setup.lock"
   flock -n 9 || { say "another setup is running here; waiting for it"; flock 9; }
