@@ -10,6 +10,7 @@ use crate::config::watch::Watch;
 use crate::config::{
     AccountSource, ClientTlsMode, ClusterConfig, Config, ListenerConfig, RoleHint, Source, SslMode, watch,
 };
+use crate::frontend::drain;
 use crate::frontend::listener::{accept, bind};
 use crate::frontend::shared::{AllSessions, Cluster, Listener, Registry};
 use crate::frontend::signal::Signal;
@@ -56,6 +57,10 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
         shutdown: Signal::new(),
     };
     let running = Arc::new(Running::start(&config, &control)?);
+    for cluster in &running.clusters {
+        let (name, topology) = (cluster.load().name.clone(), cluster.load().topology.clone());
+        tokio::spawn(drain::run(name, topology, Arc::clone(&context.registry), control.clone()));
+    }
     let workers = workers(config.proxy.workers, &context)?;
     let ready = Arc::new(AtomicBool::new(true));
     if let Some(admin) = &config.admin {
@@ -181,7 +186,10 @@ impl Running {
                 reasons.push(format!("cluster {} has no proven primary: {}", cluster.name, topology.why));
             }
         }
-        Readiness { ready: reasons.is_empty(), reasons }
+        let troubles = self.clusters.iter().filter_map(|cluster| cluster.load().topology.source_trouble());
+        let mut notes: Vec<String> = troubles.collect();
+        notes.dedup();
+        Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 
     fn topology(&self) -> serde_json::Value {

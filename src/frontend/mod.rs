@@ -4,6 +4,7 @@
 //! [`session`] serves its commands. The client authenticates at the proxy, and the proxy as the client at a server: there
 //! is no list of users in between.
 
+pub mod drain;
 pub mod listener;
 pub mod login;
 pub mod prove;
