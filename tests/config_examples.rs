@@ -10,7 +10,8 @@ use holdfast::config::{
     load, parse, parse_and_list_keys,
 };
 
-const EXAMPLES: [&str; 8] = ["async", "group", "kubernetes", "mariadb", "minimal", "multi-listener", "reference", "tls"];
+const EXAMPLES: [&str; 8] =
+    ["async", "group", "kubernetes", "mariadb", "minimal", "multi-listener", "reference", "tls"];
 
 /// A copy of config/ with the files its examples name, removed on drop.
 struct Mounted(PathBuf);
@@ -107,7 +108,18 @@ fn the_reference_has_every_key() {
     let text = include_str!("../config/reference.toml");
     let (config, known) = parse_and_list_keys(text, "reference.toml", env());
     config.unwrap_or_else(|error| panic!("{error}"));
-    let sections = ["proxy", "log", "admin", "listener", "listener.tls", "cluster", "cluster.account", "cluster.tls", "cluster.kubernetes", "cluster.kubernetes.custom"];
+    let sections = [
+        "proxy",
+        "log",
+        "admin",
+        "listener",
+        "listener.tls",
+        "cluster",
+        "cluster.account",
+        "cluster.tls",
+        "cluster.kubernetes",
+        "cluster.kubernetes.custom",
+    ];
     let sections: BTreeSet<String> = sections.map(str::to_owned).into();
     let written: BTreeSet<String> = written_keys(text);
     let known: BTreeSet<String> = known.difference(&sections).cloned().collect();

@@ -5,8 +5,7 @@ use super::section::Section;
 use super::words::shown;
 use crate::topology::kubernetes::Preset;
 
-pub(super) const UNLABELLED: &[(&str, Unlabelled)] =
-    &[("none", Unlabelled::None), ("follower", Unlabelled::Follower)];
+pub(super) const UNLABELLED: &[(&str, Unlabelled)] = &[("none", Unlabelled::None), ("follower", Unlabelled::Follower)];
 /// Kubernetes' own limits: a label's value, and a label's key with its prefix.
 const VALUE_LENGTH_MAX: usize = 63;
 const KEY_LENGTH_MAX: usize = 253 + 1 + 63;
@@ -150,10 +149,7 @@ fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    bytes.len() <= VALUE_LENGTH_MAX
-        && bytes.iter().all(|b| inner(*b))
-        && ends(bytes.first())
-        && ends(bytes.last())
+    bytes.len() <= VALUE_LENGTH_MAX && bytes.iter().all(|b| inner(*b)) && ends(bytes.first()) && ends(bytes.last())
 }
 
 fn is_key(text: &str) -> bool {

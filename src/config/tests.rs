@@ -164,12 +164,7 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         5,
         r#"there is no [[cluster]] "mian" (did you mean "main"?): write "main""#,
     ),
-    (
-        "source = \"static\"",
-        "source = \"kubernetes\"",
-        10,
-        "cluster.servers: are found as pods",
-    ),
+    ("source = \"static\"", "source = \"kubernetes\"", 10, "cluster.servers: are found as pods"),
     (
         "source = \"static\"\nservers = [{ address = \"db-0\" }]",
         "source = \"kubernetes\"",

@@ -98,9 +98,7 @@ pub async fn run(cluster: ClusterName, handle: TopologyHandle, registry: Arc<Reg
         for session in registry.of_cluster(&cluster) {
             look_after(&topology, &session);
         }
-        let pause = async {
-            if again { tokio::time::sleep(AGAIN).await } else { std::future::pending().await }
-        };
+        let pause = async { if again { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
         tokio::select! {
             () = shutdown.cancelled() => return,
             news = changed.changed() => if news.is_err() { return },
@@ -148,7 +146,11 @@ mod tests {
             let of = |id| Backend::new(BackendId(id), format!("db-{id}").parse().unwrap(), 1);
             topology.backends = vec![Backend { role: Role::Follower, serving: serving.clone(), ..of(0) }, of(1)];
             (topology.primary, topology.term) = (primary.map(BackendId), Term(term));
-            assert_eq!(fate(&topology, slot, BackendId(0), Term(1)), expected, "{slot:?} {serving:?} {primary:?} {term}");
+            assert_eq!(
+                fate(&topology, slot, BackendId(0), Term(1)),
+                expected,
+                "{slot:?} {serving:?} {primary:?} {term}"
+            );
             assert_eq!(fate(&topology, slot, BackendId(7), Term(1)), Fate::Cut);
         }
     }

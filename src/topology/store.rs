@@ -152,7 +152,8 @@ impl Writer {
 
     /// One step: the next snapshot, what follows from it, and the pace.
     fn round(&mut self) {
-        let before = self.picture.current().clone();
+        // What was published last: a change of pods or settings has drawn snapshots of its own since.
+        let before = self.handle.snapshot();
         let next = self.picture.round(now(self.epoch));
         if next.version != before.version {
             tell(&before, &next);

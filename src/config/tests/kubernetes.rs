@@ -25,10 +25,22 @@ fn each_refusal_has_its_line_and_its_advice() {
         ("preset = \"moco\", custom = { selector = \"a\" }", "belongs to preset = \"custom\""),
         ("preset = \"custom\"", "[cluster.kubernetes.custom] is missing"),
         ("preset = \"custom\", custom = { selector = \"a\" }", "custom.role_label is missing: write the label"),
-        ("preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [] }", "write at least one value"),
-        ("preset = \"custom\", custom = { selector = \"a\", role_label = \"a/b/c\", primary = [\"x\"] }", "is no key of a label"),
-        ("preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [\"x\"], healthy = \"yes\" }", "write a label and its value"),
-        ("preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [\"x y\"] }", "is no label's value"),
+        (
+            "preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [] }",
+            "write at least one value",
+        ),
+        (
+            "preset = \"custom\", custom = { selector = \"a\", role_label = \"a/b/c\", primary = [\"x\"] }",
+            "is no key of a label",
+        ),
+        (
+            "preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [\"x\"], healthy = \"yes\" }",
+            "write a label and its value",
+        ),
+        (
+            "preset = \"custom\", custom = { selector = \"a\", role_label = \"r\", primary = [\"x y\"] }",
+            "is no label's value",
+        ),
     ] {
         let said = refusal(&with(pods), &[]);
         let found = said.lines().any(|line| line.starts_with("holdfast.toml:") && line.contains(part));

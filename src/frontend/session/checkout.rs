@@ -57,11 +57,11 @@ impl ClientSession {
         let serves = {
             let topology = self.cluster().topology.load();
             match slot {
-                Slot::Primary => self
-                    .primary
-                    .as_ref()
-                    .is_some_and(|c| topology.primary == Some(c.backend) && topology.term == c.term && !topology.doubt)
-                    && (topology.accepting || self.is_bound(slot)),
+                Slot::Primary => {
+                    self.primary.as_ref().is_some_and(|c| {
+                        topology.primary == Some(c.backend) && topology.term == c.term && !topology.doubt
+                    }) && (topology.accepting || self.is_bound(slot))
+                }
                 Slot::Follower => self.follower.as_ref().is_some_and(|c| self.serves_reads(&topology, c.backend)),
             }
         };

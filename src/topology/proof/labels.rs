@@ -65,7 +65,8 @@ pub(super) fn admits(case: &Case<'_>, server: &Server) -> Result<(), (ConflictKi
     let (Some(term), Some(claim)) = (pod.term, &case.memory.claim) else { return Ok(()) };
     if term.number < claim.number && (term.ahead || pod.label == Label::Primary) {
         let (mine, newest) = (term.number, claim.number);
-        let why = format!("{} is writable, but its term {mine} is older than {newest} of {}", server.address, claim.pod);
+        let why =
+            format!("{} is writable, but its term {mine} is older than {newest} of {}", server.address, claim.pod);
         return Err((ConflictKind::OldTerm, why));
     }
     Ok(())
@@ -73,9 +74,11 @@ pub(super) fn admits(case: &Case<'_>, server: &Server) -> Result<(), (ConflictKi
 
 /// Tells where labels contradict each other or the proof.
 pub(super) fn compare(case: &Case<'_>, primary: Option<BackendId>, conflicts: &mut Vec<Conflict>) {
-    let labelled = || case.servers.iter().filter_map(|s| Some((s, s.pod.as_ref().filter(|p| p.label == Label::Primary)?)));
+    let labelled =
+        || case.servers.iter().filter_map(|s| Some((s, s.pod.as_ref().filter(|p| p.label == Label::Primary)?)));
     let proven = primary.and_then(|id| case.server(id)).and_then(|server| Some((server, server.pod.as_ref()?)));
-    let names = |pods: &mut dyn Iterator<Item = &Arc<PodFacts>>| pods.map(|pod| &*pod.name).collect::<Vec<_>>().join(", ");
+    let names =
+        |pods: &mut dyn Iterator<Item = &Arc<PodFacts>>| pods.map(|pod| &*pod.name).collect::<Vec<_>>().join(", ");
     let all: Vec<(&Server, &Arc<PodFacts>)> = labelled().collect();
     let kind = match (all.as_slice(), proven) {
         ([], Some(_)) => ConflictKind::NoLabel,

@@ -23,7 +23,8 @@ use crate::types::Gtids;
 
 /// Who is the primary of the set?
 pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
-    let settled = case.previous.primary.is_some() && case.incumbent().is_some_and(|i| case.previous.primary == Some(i.id));
+    let settled =
+        case.previous.primary.is_some() && case.incumbent().is_some_and(|i| case.previous.primary == Some(i.id));
     if let Some(unasked) = case.servers.iter().find(|server| !server.was_asked() && !settled) {
         return Verdict::None { why: format!("{} has not been asked yet", unasked.address) };
     }

@@ -84,12 +84,7 @@ fn the_labels_of_each_operator() {
         (Preset::InnodbCluster, innodb_role("PRIMARY"), Primary, false),
         (Preset::InnodbCluster, innodb_role("SECONDARY"), Follower, false),
         (Preset::InnodbCluster, innodb.clone(), Nothing, false),
-        (
-            Preset::InnodbCluster,
-            with(&innodb, "mysql.oracle.com/instance-type", "read-replica"),
-            Follower,
-            false,
-        ),
+        (Preset::InnodbCluster, with(&innodb, "mysql.oracle.com/instance-type", "read-replica"), Follower, false),
         (Preset::InnodbCluster, with(&innodb, "mysql.oracle.com/instance-type", "group-member"), Nothing, false),
         (Preset::OracleV1alpha1, with(&v1alpha1, oracle_role, "primary"), Primary, true),
         (Preset::OracleV1alpha1, with(&v1alpha1, oracle_role, "secondary"), Follower, true),

@@ -58,9 +58,8 @@ type Row = (&'static str, [PodFacts; 2], [Said; 2], Option<u32>, &'static [&'sta
 
 fn rows() -> Vec<Row> {
     let labels = |a, b| [pod(A, a), pod(B, b)];
-    let terms = |ahead, a: (Label, u64), b: (Label, u64)| {
-        [term(a.1, ahead, pod(A, a.0)), term(b.1, ahead, pod(B, b.0))]
-    };
+    let terms =
+        |ahead, a: (Label, u64), b: (Label, u64)| [term(a.1, ahead, pod(A, a.0)), term(b.1, ahead, pod(B, b.0))];
     let (free, both) = ([Ok(server(A)), Ok(replica(B, A))], [Ok(server(A)), Ok(server(B))]);
     let (promoted, alone) = ([Ok(replica(A, B)), Ok(server(B))], [gone(), Ok(server(B))]);
     vec![
@@ -68,24 +67,90 @@ fn rows() -> Vec<Row> {
         ("two labels, one writable", labels(Primary, Primary), free.clone(), Some(A), &["two_labels"]),
         ("a stale label on a dead pod", labels(Primary, Follower), alone.clone(), Some(B), &["label_elsewhere"]),
         ("a stale label on a demoted pod", labels(Primary, Follower), promoted, Some(B), &["label_elsewhere"]),
-        ("a label before its server is writable", labels(Follower, Primary), free.clone(), Some(A), &["label_elsewhere"]),
+        (
+            "a label before its server is writable",
+            labels(Follower, Primary),
+            free.clone(),
+            Some(A),
+            &["label_elsewhere"],
+        ),
         ("a label, and nobody writable", labels(Primary, Follower), [Ok(read_only(A)), Ok(replica(B, A))], None, &[]),
-        ("the label's pod can be written, and the other too", labels(Primary, Follower), both.clone(), None, &["two_writable"]),
+        (
+            "the label's pod can be written, and the other too",
+            labels(Primary, Follower),
+            both.clone(),
+            None,
+            &["two_writable"],
+        ),
         ("no labels at all", labels(Label::None, Label::None), free, Some(A), &["no_label"]),
-        ("two labels, two writable, no terms", labels(Primary, Primary), both.clone(), None, &["two_writable", "two_labels"]),
-        ("the higher of two claims", terms(true, (Primary, 6), (Primary, 7)), both.clone(), Some(B), &["old_term", "two_labels"]),
-        ("of two versions, too", terms(false, (Primary, 6), (Primary, 7)), both.clone(), Some(B), &["old_term", "two_labels"]),
+        (
+            "two labels, two writable, no terms",
+            labels(Primary, Primary),
+            both.clone(),
+            None,
+            &["two_writable", "two_labels"],
+        ),
+        (
+            "the higher of two claims",
+            terms(true, (Primary, 6), (Primary, 7)),
+            both.clone(),
+            Some(B),
+            &["old_term", "two_labels"],
+        ),
+        (
+            "of two versions, too",
+            terms(false, (Primary, 6), (Primary, 7)),
+            both.clone(),
+            Some(B),
+            &["old_term", "two_labels"],
+        ),
         ("equal claims", terms(true, (Primary, 7), (Primary, 7)), both.clone(), None, &["two_writable", "two_labels"]),
         // A term is written before its server is opened: whoever is open with an older one is left over.
-        ("an old term without the label", terms(true, (Follower, 6), (Primary, 7)), both.clone(), Some(B), &["old_term"]),
+        (
+            "an old term without the label",
+            terms(true, (Follower, 6), (Primary, 7)),
+            both.clone(),
+            Some(B),
+            &["old_term"],
+        ),
         // A version is written when a role was seen: A may just have been promoted.
-        ("an old version without the label", terms(false, (Follower, 6), (Primary, 7)), both.clone(), None, &["two_writable"]),
-        ("alone, but its claim is old", terms(true, (Primary, 8), (Primary, 7)), alone.clone(), None, &["old_term", "two_labels"]),
-        ("alone, with an old version", terms(false, (Primary, 8), (Primary, 7)), alone.clone(), None, &["old_term", "two_labels"]),
+        (
+            "an old version without the label",
+            terms(false, (Follower, 6), (Primary, 7)),
+            both.clone(),
+            None,
+            &["two_writable"],
+        ),
+        (
+            "alone, but its claim is old",
+            terms(true, (Primary, 8), (Primary, 7)),
+            alone.clone(),
+            None,
+            &["old_term", "two_labels"],
+        ),
+        (
+            "alone, with an old version",
+            terms(false, (Primary, 8), (Primary, 7)),
+            alone.clone(),
+            None,
+            &["old_term", "two_labels"],
+        ),
         ("alone, an old term, no label", terms(true, (Primary, 8), (Follower, 7)), alone.clone(), None, &["old_term"]),
-        ("promoted before its label", terms(false, (Primary, 8), (Follower, 7)), alone.clone(), Some(B), &["label_elsewhere"]),
+        (
+            "promoted before its label",
+            terms(false, (Primary, 8), (Follower, 7)),
+            alone.clone(),
+            Some(B),
+            &["label_elsewhere"],
+        ),
         ("no term beside a claim", [term(7, true, pod(A, Primary)), pod(B, Follower)], both, None, &["two_writable"]),
-        ("no term, alone", [term(7, true, pod(A, Primary)), pod(B, Follower)], alone.clone(), Some(B), &["label_elsewhere"]),
+        (
+            "no term, alone",
+            [term(7, true, pod(A, Primary)), pod(B, Follower)],
+            alone.clone(),
+            Some(B),
+            &["label_elsewhere"],
+        ),
         ("a learner is open", labels(Primary, Learner), alone, None, &["learner_writable"]),
     ]
 }
@@ -248,7 +313,9 @@ fn a_drained_pod_that_is_silent_is_still_cut() {
     let topology = world.at(1000, [(A, Ok(server(A))), (B, gone())]);
     assert_eq!(serving(&topology, B), "no");
     let topology = world.at(60_000, [(A, Ok(server(A))), (B, gone())]);
-    assert!(matches!(&topology.backend(BackendId(B)).unwrap().serving, Serving::Drained { reason } if &**reason == "its pod is being deleted"));
+    assert!(
+        matches!(&topology.backend(BackendId(B)).unwrap().serving, Serving::Drained { reason } if &**reason == "its pod is being deleted")
+    );
 }
 
 #[test]
@@ -274,7 +341,8 @@ fn a_group_is_judged_by_its_majority_whatever_the_labels_say() {
         (labels(Primary, Follower, Follower), ["Puu", "", ""], None, vec!["no_majority"]),
     ] {
         let mut world = World::of_pods(pods);
-        let said = |id: u32| (id, if views[id as usize].is_empty() { gone() } else { Ok(member(id, views[id as usize])) });
+        let said =
+            |id: u32| (id, if views[id as usize].is_empty() { gone() } else { Ok(member(id, views[id as usize])) });
         let topology = world.at(1000, [said(A), said(B), said(C)]);
         assert_eq!(topology.primary.map(|id| id.0), primary, "{views:?}: {}", topology.why);
         assert_eq!(kinds(&topology), conflicts, "{views:?}");
