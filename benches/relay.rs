@@ -76,6 +76,7 @@ impl Bed {
                 statement_id: 0,
                 command: 0,
                 kill: &CancellationToken::new(),
+                cut: &|_| false,
                 withhold: |_, _| false,
             };
             let mut said = Said::default();

@@ -52,6 +52,11 @@ names! {
     BACKEND_LAG = "holdfast_backend_lag_seconds", Gauge, "How far a follower is behind, as the last probe saw it.";
     TERM = "holdfast_term", Gauge, "Counts the primary changes of a cluster.";
     PRIMARY_CHANGES = "holdfast_primary_changes_total", Counter, "New primaries proven.";
+    CONFLICTS = "holdfast_topology_conflicts_total", Counter, "Contradictions between servers, labels and terms, by kind; each is resolved by proof.";
+    WATCH_UP = "holdfast_kubernetes_watch_up", Gauge, "1 while the pods of a namespace are watched, 0 while the API server is away: the last known pods stay.";
+    WATCH_EVENTS = "holdfast_kubernetes_watch_events_total", Counter, "What the API server said of pods: apply, delete, list (from the beginning, or after 410 Gone).";
+    WATCH_ERRORS = "holdfast_kubernetes_watch_errors_total", Counter, "Why a watch of pods failed: configuration, unreachable, forbidden, expired (410 Gone), refused.";
+    WATCH_PODS = "holdfast_kubernetes_watch_pods", Gauge, "Pods known.";
     SESSIONS = "holdfast_client_sessions", Gauge, "Clients connected.";
     CLUSTER_SESSIONS = "holdfast_cluster_sessions", Gauge, "Clients logged in, by cluster.";
     CLUSTERS = "holdfast_clusters", Gauge, "Clusters served, by where they are known from.";

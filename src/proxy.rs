@@ -7,6 +7,7 @@
 
 mod build;
 mod discovery;
+mod pods;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
         rsa: Arc::new(RsaKey::new()),
         shutdown: Shutdown::default(),
     };
-    let running = Arc::new(Running::start(&config, &control).await?);
+    let running = Arc::new(Running::start(&config, &context.registry, &control).await?);
     let workers = workers(config.proxy.workers, &context)?;
     let ready = Arc::new(AtomicBool::new(true));
     if let Some(admin) = &config.admin {
@@ -163,7 +164,7 @@ fn reload(
 ) -> Result<(tokio::sync::watch::Receiver<Arc<Config>>, tokio::task::JoinHandle<()>)> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let nudge = Arc::new(Notify::new());
-    let mut discovered = discovery::start(&config.discoveries, &control);
+    let mut discovered = discovery::start(&config.discoveries, &running.hub, &control);
     let (publish, mut published) = tokio::sync::watch::channel(Arc::new(config));
     let in_effect = published.clone();
     let watch = Watch { path: path.to_owned(), every: Watch::EVERY, nudge: Arc::clone(&nudge) };

@@ -49,6 +49,8 @@ pub struct Readiness {
     pub ready: bool,
     /// What is missing, one line each, for a person.
     pub reasons: Vec<String>,
+    /// What else a person should know, one line each: it does not make the proxy unready.
+    pub notes: Vec<String>,
 }
 
 /// Where the answers come from. The functions are called once per request, on the port's own task; they must not block.
@@ -163,15 +165,14 @@ fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Byte
 }
 
 fn readyz(readiness: &Readiness) -> Response<Full<Bytes>> {
-    if readiness.ready {
-        return response(StatusCode::OK, TEXT, "ready\n");
-    }
-    let mut text = "not ready\n".to_owned();
-    for reason in &readiness.reasons {
-        text.push_str(reason);
+    let (code, word) =
+        if readiness.ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+    let mut text = format!("{word}\n");
+    for line in readiness.reasons.iter().chain(&readiness.notes) {
+        text.push_str(line);
         text.push('\n');
     }
-    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+    response(code, TEXT, text)
 }
 
 fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -17,7 +17,7 @@ pub(super) fn render(readiness: &Readiness, topology: &Value) -> String {
     let _ = write!(html, "<style>{STYLE}</style><h1>Holdfast {version}</h1>");
     let (class, word) = if readiness.ready { ("ok", "ready") } else { ("bad", "not ready") };
     let _ = write!(html, "<p class={class}>{word}</p><ul>");
-    for reason in &readiness.reasons {
+    for reason in readiness.reasons.iter().chain(&readiness.notes) {
         let _ = write!(html, "<li>{}</li>", escaped(reason));
     }
     html.push_str("</ul><h2>Topology</h2>");
@@ -94,7 +94,7 @@ mod tests {
             { "address": "<script>", "lag_ms": 12, "evidence": ["a", "b & c"] },
         ] } });
         let reasons = vec!["billing: no \"primary\"".to_owned()];
-        let html = render(&Readiness { ready: false, reasons }, &topology);
+        let html = render(&Readiness { ready: false, reasons, notes: Vec::new() }, &topology);
         for part in [
             "<p class=bad>not ready</p><ul><li>billing: no &quot;primary&quot;</li></ul>",
             "<tr><th>term</th><td>3</td></tr>",

@@ -27,7 +27,7 @@ async fn open(limits: Limits) -> Port {
         ready: Arc::new(move || {
             let reasons = vec!["orders: no proven primary".to_owned(), "billing: no proven primary".to_owned()];
             let ready = is_ready.load(SeqCst);
-            Readiness { ready, reasons: if ready { Vec::new() } else { reasons } }
+            Readiness { ready, reasons: if ready { Vec::new() } else { reasons }, notes: Vec::new() }
         }),
         topology: Arc::new(|| json!({ "orders": { "term": 7 } })),
         prometheus: metrics::install(),

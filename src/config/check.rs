@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::model::*;
 use super::section::word_of;
-use super::{LOG_FORMATS, cluster, listener, routes};
+use super::{LOG_FORMATS, cluster, kubernetes, listener, routes};
 
 /// The whole configuration with every effective value, as TOML; passwords are `***`.
 pub fn describe(config: &Config) -> String {
@@ -66,6 +66,12 @@ impl Entries {
 
     fn text(&mut self, key: &'static str, value: &str) {
         self.plain(key, quoted(value));
+    }
+
+    fn optional(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
     }
 
     fn texts(&mut self, key: &'static str, values: impl IntoIterator<Item = String>) {
@@ -176,25 +182,26 @@ fn of_client_tls(config: &ListenerConfig) -> Entries {
     section
 }
 
-fn of_cluster(config: &ClusterConfig) -> [Entries; 3] {
-    let mut section = Entries::new("[[cluster]]", format!("cluster.{}", config.name));
+fn of_cluster(config: &ClusterConfig) -> Vec<Entries> {
+    let path = format!("cluster.{}", config.name);
+    let mut section = Entries::new("[[cluster]]", path.clone());
     section.text("name", &config.name);
     of_source(&config.source, &mut section);
     of_any_cluster("cluster", config, section)
 }
 
-fn of_discovery(config: &DiscoveryConfig) -> [Entries; 3] {
+fn of_discovery(config: &DiscoveryConfig) -> Vec<Entries> {
     let mut section = Entries::new("[[discovery]]", format!("discovery.{}", config.name));
     section.text("name", &config.name);
-    section.text("preset", &config.kubernetes.preset);
-    section.texts("namespaces", config.kubernetes.namespaces.iter().cloned());
-    section.text("selector", &config.kubernetes.selector);
+    pods(&config.kubernetes, &mut section);
     section.plain("clusters_max", config.clusters_max);
-    of_any_cluster("discovery", &config.template, section)
+    let custom = config.kubernetes.custom.as_ref();
+    let custom = custom.map(|custom| of_custom("discovery", custom, &format!("{}.custom", section.path)));
+    of_any_cluster("discovery", &config.template, section).into_iter().chain(custom).collect()
 }
 
 /// What a cluster has, written or discovered.
-fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> [Entries; 3] {
+fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> Vec<Entries> {
     let path = section.path.clone();
     section.plain("required", config.required);
     section.text("kind", word_of(cluster::KINDS, &config.kind));
@@ -205,6 +212,7 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> [
     section.millis("probe_timeout_ms", config.probe_timeout);
     section.millis("connect_timeout_ms", config.connect_timeout);
     section.millis("drain_deadline_ms", config.drain_deadline);
+    section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("accounts_max", config.accounts_max);
     section.plain("account_ttl_s", config.account_ttl.as_secs());
@@ -216,7 +224,48 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> [
     tls.path("ca", config.tls.ca.as_deref());
     tls.path("cert", config.tls.cert.as_deref());
     tls.path("key", config.tls.key.as_deref());
-    [section, account, tls]
+    let mut all = vec![section, account, tls];
+    if let Source::Kubernetes(kubernetes) = &config.source {
+        all.extend(of_kubernetes(kubernetes, &format!("{path}.kubernetes")));
+    }
+    all
+}
+
+fn of_kubernetes(config: &KubernetesConfig, path: &str) -> Vec<Entries> {
+    let mut section = Entries::new("[cluster.kubernetes]", path);
+    pods(config, &mut section);
+    let custom =
+        config.custom.as_ref().map(|custom| of_custom("cluster.kubernetes", custom, &format!("{path}.custom")));
+    std::iter::once(section).chain(custom).collect()
+}
+
+fn pods(config: &KubernetesConfig, section: &mut Entries) {
+    section.text("preset", config.preset.as_str());
+    if !config.namespaces.is_empty() {
+        section.texts("namespaces", config.namespaces.iter().cloned());
+    }
+    section.optional("cluster", config.cluster.as_deref());
+    section.optional("component", config.component.as_deref());
+    section.optional("selector", config.selector.as_deref());
+    if let Some(port) = config.port {
+        section.plain("port", port);
+    }
+    section.path("kubeconfig", config.kubeconfig.as_deref());
+    section.optional("context", config.context.as_deref());
+}
+
+fn of_custom(under: &str, config: &CustomPreset, path: &str) -> Entries {
+    let mut section = Entries::new(&format!("[{under}.custom]"), path);
+    section.text("selector", &config.selector);
+    section.optional("cluster_label", config.cluster_label.as_deref());
+    section.text("role_label", &config.role_label);
+    section.texts("primary", config.primary.iter().cloned());
+    section.texts("follower", config.follower.iter().cloned());
+    section.texts("learner", config.learner.iter().cloned());
+    section.text("unlabelled", word_of(kubernetes::UNLABELLED, &config.unlabelled));
+    section.optional("healthy", config.healthy.as_ref().map(|(key, value)| format!("{key}={value}")).as_deref());
+    section.optional("term_annotation", config.term_annotation.as_deref());
+    section
 }
 
 fn of_source(source: &Source, section: &mut Entries) {
@@ -235,5 +284,6 @@ fn of_source(source: &Source, section: &mut Entries) {
             section.text("source", "members");
             section.texts("seeds", seeds.iter().map(ToString::to_string));
         }
+        Source::Kubernetes(_) => section.text("source", "kubernetes"),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::At;
+use super::kubernetes;
 use super::listener::{CONNECTIONS_MAX, check_pair, read_name, set};
 use super::model::*;
 use super::secret::Secret;
@@ -67,10 +68,17 @@ fn read_source(section: &Section) -> Option<Source> {
     let word = section.choice("source", SOURCES);
     let servers = read_servers(section);
     let seeds = read_seeds(section);
+    let pods_section = section.section("kubernetes");
+    let pods = kubernetes::read(&pods_section);
     if !section.has("source") {
-        section.missing("source", "\"static\" with servers, or \"members\" with seeds");
+        let ways = "\"static\" with servers, \"members\" with seeds, or \"kubernetes\" with [cluster.kubernetes]";
+        section.missing("source", ways);
     }
-    match word? {
+    let word = word?;
+    if !matches!(word, SourceWord::Kubernetes) && section.has("kubernetes") {
+        section.refuse("kubernetes", "belongs to source = \"kubernetes\": write that, or leave the table out");
+    }
+    match word {
         SourceWord::Static => {
             if section.has("seeds") {
                 section.refuse("seeds", "belong to source = \"members\": write servers = [{ address = \"…\" }]");
@@ -90,10 +98,13 @@ fn read_source(section: &Section) -> Option<Source> {
             seeds.filter(|seeds| !seeds.is_empty()).map(|seeds| Source::Members { seeds })
         }
         SourceWord::Kubernetes => {
-            let advice = "roles from Kubernetes are not in this version: write source = \"static\" with servers, or \
-                          for group replication source = \"members\" with seeds";
-            section.refuse("source", advice);
-            None
+            for key in ["servers", "seeds"].into_iter().filter(|key| section.has(key)) {
+                section.refuse(key, "are found as pods with source = \"kubernetes\": leave them out");
+            }
+            if !pods_section.is_present() {
+                pods_section.missing_table("preset = \"innodbcluster\", or whose pods these are");
+            }
+            pods.map(|pods| Source::Kubernetes(Box::new(pods)))
         }
     }
 }
@@ -212,6 +223,7 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis("probe_timeout_ms", 10..=60_000, &mut cluster.probe_timeout);
     section.millis("connect_timeout_ms", 10..=60_000, &mut cluster.connect_timeout);
     section.millis("drain_deadline_ms", 0..=3_600_000, &mut cluster.drain_deadline);
+    section.millis_limit("accept_lost_writes_after_ms", 3_600_000, &mut cluster.accept_lost_writes_after);
     section.limit("backend_connections_max", CONNECTIONS_MAX, &mut cluster.backend_connections_max);
     section.count("accounts_max", 1..=CONNECTIONS_MAX, &mut cluster.accounts_max);
     if let Some(seconds) = section.number("account_ttl_s", 1..=31_536_000) {

@@ -15,6 +15,7 @@ mod discovery;
 mod env;
 mod error;
 mod files;
+mod kubernetes;
 mod listener;
 mod model;
 mod network;

@@ -1,5 +1,7 @@
 //! Tables of what is accepted and refused, with lines and advice.
 
+mod kubernetes;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -150,7 +152,7 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         "source = \"static\"\n",
         "",
         7,
-        "cluster.source is missing: write \"static\" with servers, or \"members\" with seeds",
+        "cluster.source is missing: write \"static\" with servers, \"members\" with seeds, or \"kubernetes\"",
     ),
     ("servers = [{ address = \"db-0\" }]\n", "", 7, "cluster.servers is missing"),
     ("user = \"holdfast\"\n", "", 11, "cluster.account.user is missing"),
@@ -163,11 +165,18 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         5,
         r#"there is no [[cluster]] "mian" (did you mean "main"?): write "main""#,
     ),
+    ("source = \"static\"", "source = \"kubernetes\"", 10, "cluster.servers: are found as pods"),
+    (
+        "source = \"static\"\nservers = [{ address = \"db-0\" }]",
+        "source = \"kubernetes\"",
+        7,
+        "[cluster.kubernetes] is missing: write preset",
+    ),
     (
         "source = \"static\"",
-        "source = \"kubernetes\"",
-        9,
-        "roles from Kubernetes are not in this version: write source = \"static\"",
+        "source = \"static\"\nkubernetes = { preset = \"moco\" }",
+        10,
+        "cluster.kubernetes: belongs to source = \"kubernetes\"",
     ),
     ("source = \"static\"", "source = \"members\"", 10, "belong to source = \"static\": write seeds"),
     (
@@ -242,7 +251,7 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         "\n[[listener]]",
         "[[discovery]]\nname = \"d\"\npreset = \"kubeblock\"\n[[listener]]",
         3,
-        "\"kubeblock\" is not known: write",
+        "discovery.preset: \"kubeblock\" is not known (did you mean \"kubeblocks\"?): write",
     ),
     (
         "\n[[listener]]",
@@ -254,7 +263,7 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
         "\n[[listener]]",
         "[[discovery]]\nname = \"d\"\npreset = \"moco\"\nnamespaces = [\"A\"]\n[[listener]]",
         4,
-        "\"A\" is not a namespace",
+        "\"A\" is no namespace",
     ),
     (
         "\n[[listener]]",

@@ -6,6 +6,7 @@
 //! is no list of users in between.
 
 pub mod clusters;
+pub mod drain;
 pub mod facade;
 pub mod gate;
 pub mod ledger;

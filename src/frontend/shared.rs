@@ -1,5 +1,6 @@
 //! What sessions share: their cluster, and the registry that KILL looks ids up in.
 
+use super::drain::Nudge;
 use super::facade::ServerFacade;
 use super::signal::Signal;
 use crate::backend::{ConnectTarget, Counted};
@@ -172,8 +173,12 @@ pub struct SessionHandle {
     pub kill: Signal,
     /// A KILL of this session is on its way to a server: a connection that is lost now was killed.
     pub doomed: AtomicBool,
+    /// Wakes it when its connections are to be looked after.
+    pub nudge: Nudge,
     /// The cluster it is a session of; 0: none yet.
     cluster: AtomicU64,
+    /// The terms in which the connections of both slots were made.
+    terms: [AtomicU64; 2],
     /// Server connections of both slots: backend id in the upper half, connection id in the lower; 0: none.
     connections: [AtomicU64; 2],
     /// 1 + slot that is executing; 0: none.
@@ -189,6 +194,21 @@ impl SessionHandle {
     /// True for a session of that cluster. Ids of servers and of their connections mean nothing to the others.
     pub fn is_of(&self, cluster: ClusterId) -> bool {
         self.cluster.load(Ordering::Relaxed) == cluster.0
+    }
+
+    /// Notes the term in which the connection in a slot was made; before the connection itself.
+    pub fn set_term(&self, slot: usize, term: Term) {
+        self.terms[slot].store(term.0, Ordering::Relaxed);
+    }
+
+    /// The term in which the connection in a slot was made.
+    pub fn term(&self, slot: usize) -> Term {
+        Term(self.terms[slot].load(Ordering::Relaxed))
+    }
+
+    /// The connection in a slot as one number; 0: none.
+    pub fn raw_connection(&self, slot: usize) -> u64 {
+        self.connections[slot].load(Ordering::Relaxed)
     }
 
     /// Notes (or forgets) the connection in a slot.
@@ -247,7 +267,9 @@ impl Registry {
             id,
             kill: Signal::new(),
             doomed: AtomicBool::new(false),
+            nudge: Nudge::default(),
             cluster: AtomicU64::new(0),
+            terms: Default::default(),
             connections: Default::default(),
             active: AtomicU8::new(0),
         });
@@ -272,6 +294,12 @@ impl Registry {
             session.is_of(cluster) && [0, 1].iter().any(|s| session.connection(*s) == Some((backend, thread)))
         };
         sessions.values().find(has).cloned()
+    }
+
+    /// The sessions that are connected to servers of this cluster.
+    pub fn of_cluster(&self, cluster: ClusterId) -> Vec<Arc<SessionHandle>> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().filter(|session| session.is_of(cluster)).cloned().collect()
     }
 
     /// Ends all sessions, whatever they are doing.

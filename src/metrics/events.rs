@@ -11,8 +11,8 @@ use metrics::{Gauge, counter, gauge};
 use super::histogram::{Series, series};
 use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CLUSTER_SESSIONS,
-    CLUSTERS, ERRORS, FALLBACKS, HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED,
-    RELOADS, RERUNS, SESSIONS, TERM, WorkerStats,
+    CLUSTERS, CONFLICTS, ERRORS, FALLBACKS, HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES,
+    REFUSED, RELOADS, RERUNS, SESSIONS, TERM, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -208,4 +208,29 @@ pub fn term(cluster: &str, term: u64, changed: bool) {
 /// A changed configuration was read.
 pub fn reload(ok: bool) {
     counter!(RELOADS, "result" => if ok { "ok" } else { "failed" }).increment(1);
+}
+
+/// Servers, labels and terms contradict each other in that way.
+pub fn conflict(cluster: &str, kind: &'static str) {
+    counter!(CONFLICTS, "cluster" => cluster.to_owned(), "kind" => kind).increment(1);
+}
+
+/// The pods of a namespace are watched, or can't be.
+pub fn watch_up(preset: &'static str, namespace: &str, up: bool) {
+    gauge!(WATCH_UP, "preset" => preset, "namespace" => namespace.to_owned()).set(if up { 1 } else { 0 });
+}
+
+/// The API server said something of pods.
+pub fn watch_event(preset: &'static str, namespace: &str, event: &'static str) {
+    counter!(WATCH_EVENTS, "preset" => preset, "namespace" => namespace.to_owned(), "event" => event).increment(1);
+}
+
+/// A watch of pods failed.
+pub fn watch_error(preset: &'static str, namespace: &str, kind: &'static str) {
+    counter!(WATCH_ERRORS, "preset" => preset, "namespace" => namespace.to_owned(), "kind" => kind).increment(1);
+}
+
+/// Pods that the watches of a preset know.
+pub fn watched_pods(preset: &'static str, pods: usize) {
+    gauge!(WATCH_PODS, "preset" => preset).set(pods as f64);
 }

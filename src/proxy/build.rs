@@ -1,17 +1,22 @@
 //! From the configuration's words to the rooms' own: topology settings, accounts, TLS.
 
+use super::pods;
 use crate::accounts::{AccountFile, AccountsConfig, Credential, Sealer};
 use crate::config::{AccountSource, ClientTlsMode, ClusterConfig, ListenerConfig, RoleHint, Source, SslMode};
 use crate::frontend::ledger::Ledger;
 use crate::tls::{self, BackendTls, ListenerTls, TlsFiles};
-use crate::topology;
+use crate::topology::{self, kubernetes::Hub};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// What the topology of a cluster is told.
-pub(super) fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -> topology::TopologySettings {
+pub(super) fn topology_settings(
+    config: &ClusterConfig,
+    tls: &Arc<BackendTls>,
+    hub: &Hub,
+) -> topology::TopologySettings {
     let source = match &config.source {
         Source::Static { servers } => topology::Source::Static {
             servers: servers
@@ -27,10 +32,12 @@ pub(super) fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -
                 .collect(),
         },
         Source::Members { seeds } => topology::Source::Members { seeds: seeds.clone(), weight: 1 },
+        Source::Kubernetes(_) => topology::Source::Pods,
     };
     topology::TopologySettings {
         cluster: config.name.as_str().into(),
         source,
+        pods: pods::feed(hub, config),
         account: topology::Account { user: config.account.user.as_str().into(), credential: password(config) },
         tls: Arc::clone(tls),
         probe: topology::ProbeSettings {
@@ -41,6 +48,7 @@ pub(super) fn topology_settings(config: &ClusterConfig, tls: &Arc<BackendTls>) -
         },
         limits: topology::Limits {
             drain_ms: config.drain_deadline.as_millis() as u64,
+            accept_lost_ms: config.accept_lost_writes_after.map(|after| after.as_millis() as u64),
             answer_ms_max: (2 * (config.probe_interval + config.probe_timeout)).as_millis() as u64,
             ..topology::Limits::default()
         },

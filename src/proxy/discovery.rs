@@ -3,7 +3,9 @@
 //! A discovery says what it sees as a whole, again and again; what it no longer sees is no more. It never takes a name from
 //! the configuration or from a discovery that stands before it in the file, and it adds at most `clusters_max`.
 
-use crate::config::{ClusterConfig, Config, DiscoveryConfig, Source};
+use super::pods::watch_key;
+use crate::config::{ClusterConfig, Config, DiscoveryConfig, KubernetesConfig, Source};
+use crate::topology::kubernetes::{Group, Hub};
 use crate::types::ClusterName;
 use futures_util::future::select_all;
 use std::collections::{BTreeMap, HashSet};
@@ -46,12 +48,46 @@ fn of_template(discovery: &DiscoveryConfig, name: &ClusterName, source: &Source)
 pub(super) struct Discoveries(Vec<watch::Receiver<Found>>);
 
 /// Starts them; they end with `control`.
-pub(super) fn start(discoveries: &[DiscoveryConfig], control: &CancellationToken) -> Discoveries {
-    Discoveries(discoveries.iter().map(|discovery| look(discovery, control)).collect())
+pub(super) fn start(discoveries: &[DiscoveryConfig], hub: &Hub, control: &CancellationToken) -> Discoveries {
+    Discoveries(discoveries.iter().map(|discovery| look(discovery, hub, control)).collect())
 }
 
-fn look(_discovery: &DiscoveryConfig, _control: &CancellationToken) -> watch::Receiver<Found> {
-    watch::channel(None).1
+fn look(discovery: &DiscoveryConfig, hub: &Hub, control: &CancellationToken) -> watch::Receiver<Found> {
+    let (tell, found) = watch::channel(None);
+    let pods = discovery.kubernetes.clone();
+    let mut feed = hub.groups(watch_key(&pods));
+    tokio::spawn(control.clone().run_until_cancelled_owned(async move {
+        loop {
+            let list = Arc::clone(&feed.groups.borrow_and_update());
+            if list.complete {
+                tell.send_replace(Some(Arc::new(clusters(&pods, &list.groups))));
+            }
+            if feed.groups.changed().await.is_err() {
+                return;
+            }
+        }
+    }));
+    found
+}
+
+/// \[pure\] The clusters of these groups. A name is the cluster's label, with the namespace before it where several are
+/// watched (`prod.orders`) and the component behind it where pods have one that the discovery doesn't (`orders-mysql`).
+fn clusters(pods: &KubernetesConfig, groups: &[Group]) -> BTreeMap<ClusterName, Source> {
+    let named = |group: &Group| {
+        let mut name = group.cluster.to_string();
+        let mut own = KubernetesConfig { cluster: Some(name.clone()), ..pods.clone() };
+        if pods.component.is_none() && !group.component.is_empty() {
+            own.component = Some(group.component.to_string());
+            name = format!("{name}-{}", group.component);
+        }
+        if pods.namespaces.len() > 1 {
+            own.namespaces = vec![group.namespace.to_string()];
+            name = format!("{}.{name}", group.namespace);
+        }
+        (ClusterName::from(name.as_str()), Source::Kubernetes(Box::new(own)))
+    };
+    let wanted = |group: &&Group| pods.component.as_deref().is_none_or(|component| *group.component == *component);
+    groups.iter().filter(wanted).filter(|group| !group.cluster.is_empty()).map(named).collect()
 }
 
 impl Discoveries {

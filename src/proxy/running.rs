@@ -10,10 +10,12 @@ use crate::accounts::Sealer;
 use crate::admin::Readiness;
 use crate::config::{BackendTlsConfig, ClusterConfig, Config, ListenerConfig};
 use crate::frontend::clusters::{ByName, Clusters};
+use crate::frontend::drain;
 use crate::frontend::gate::{AllSessions, Listener};
-use crate::frontend::shared::Cluster;
+use crate::frontend::shared::{Cluster, Registry};
+use crate::metrics;
 use crate::tls::{BackendTls, TlsError};
-use crate::{metrics, topology};
+use crate::topology::{self, kubernetes::Hub};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use std::mem::discriminant;
@@ -31,6 +33,9 @@ pub(super) struct Running {
     pub listeners: Vec<Arc<ArcSwap<Listener>>>,
     sessions: Arc<AllSessions>,
     sealer: Arc<Sealer>,
+    registry: Arc<Registry>,
+    /// Watches of pods, shared by the clusters.
+    pub hub: Hub,
     control: CancellationToken,
     start: Start,
 }
@@ -45,7 +50,7 @@ struct Start {
 
 impl Running {
     /// Starts the clusters of the configuration and makes its listeners.
-    pub async fn start(config: &Config, control: &CancellationToken) -> Result<Self> {
+    pub async fn start(config: &Config, registry: &Arc<Registry>, control: &CancellationToken) -> Result<Self> {
         let sealer = Sealer::new().context("the system gives no randomness")?;
         let clusters = Arc::new(Clusters::default());
         let sessions = Arc::new(AllSessions::new(config.proxy.max_connections));
@@ -55,8 +60,9 @@ impl Running {
             let made = Listener::new(config.clone(), Arc::clone(&clusters), tls, ledger, Arc::clone(&sessions));
             listeners.push(Arc::new(ArcSwap::from_pointee(made)));
         }
+        let (registry, hub) = (Arc::clone(registry), Hub::new(control.clone()));
         let (control, start) = (control.clone(), Start::default());
-        let running = Self { clusters, listeners, sessions, sealer, control, start };
+        let running = Self { clusters, listeners, sessions, sealer, registry, hub, control, start };
         running.apply(config, &vec![None; config.discoveries.len()]).await?;
         Ok(running)
     }
@@ -121,14 +127,16 @@ impl Running {
         match plan {
             Plan::Keep(cluster) => cluster,
             Plan::Change(old, tls) => {
-                old.topology.configure(topology_settings(&config, &tls)).await;
+                old.topology.configure(topology_settings(&config, &tls, &self.hub)).await;
                 Arc::new(old.with_config(config, tls))
             }
             Plan::Start(tls) => {
                 let probing = self.control.child_token();
-                let handle = topology::spawn(topology_settings(&config, &tls), probing.clone());
+                let handle = topology::spawn(topology_settings(&config, &tls, &self.hub), probing.clone());
                 tracing::info!(cluster = config.name, "cluster added");
-                Arc::new(Cluster::new(config, handle, tls, probing))
+                let cluster = Arc::new(Cluster::new(config, handle.clone(), tls, probing.clone()));
+                tokio::spawn(drain::run(cluster.id, handle, Arc::clone(&self.registry), probing));
+                cluster
             }
         }
     }
@@ -157,7 +165,10 @@ impl Running {
         if self.start.discovered.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
             reasons.push("no discovery has said yet which clusters there are".to_owned());
         }
-        Readiness { ready: reasons.is_empty(), reasons }
+        let mut notes: Vec<String> =
+            clusters.values().filter_map(|cluster| cluster.topology.source_trouble()).collect();
+        notes.dedup();
+        Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 
     /// True while clusters that were discovered at the start are still looked at: a proxy that has just been started must

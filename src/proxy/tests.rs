@@ -56,7 +56,7 @@ fn names_are_taken_once_and_no_discovery_adds_more_than_it_may() {
 #[tokio::test]
 async fn what_is_found_is_served_until_it_is_found_no_more() {
     let (text, control) = (config(TEXT), CancellationToken::new());
-    let running = Running::start(&text, &control).await.unwrap();
+    let running = Running::start(&text, &Arc::default(), &control).await.unwrap();
     let reasons = |running: &Running| running.readiness(true).reasons.join("\n");
     assert!(reasons(&running).contains("no discovery has said yet"), "{}", reasons(&running));
 

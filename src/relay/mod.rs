@@ -25,7 +25,7 @@ use crate::wire::session_track::{Ok as OkPacket, STATUS_CURSOR_EXISTS, STATUS_ST
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 /// A frame longer than this is forwarded as it arrives, not held until it is whole (bytes).
@@ -88,6 +88,8 @@ pub struct Relay<'a> {
     pub command: usize,
     /// Cancelled by KILL: a client that does not read is not waited for then.
     pub kill: &'a CancellationToken,
+    /// Asks while the server is waited for: true to end it as if the server had gone. It registers for a wake-up itself.
+    pub cut: &'a dyn Fn(&mut Context<'_>) -> bool,
     /// Asks whether an ERR as first packet is withheld from the client; gets errno and message.
     pub withhold: fn(u16, &[u8]) -> bool,
 }
@@ -223,6 +225,9 @@ impl Relay<'_> {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendGone),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes),
                 Poll::Pending => {}
+            }
+            if (self.cut)(cx) {
+                return Poll::Ready(Waited::BackendGone);
             }
             if watch_client {
                 match self.client.poll_gone(cx) {

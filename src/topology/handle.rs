@@ -4,10 +4,11 @@
 //! hint only wakes the prober; it never blocks and is dropped when too many are waiting already (one is enough).
 
 use super::json;
+use super::kubernetes::PodFeed;
 use super::settings::TopologySettings;
 use super::snapshot::Topology;
 use crate::types::BackendId;
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +64,8 @@ struct Shared {
     rounds: watch::Sender<u64>,
     commands: mpsc::Sender<Command>,
     epoch: Instant,
+    /// Where pods come from, to ask how that is.
+    source: ArcSwapOption<PodFeed>,
 }
 
 impl TopologyHandle {
@@ -81,6 +84,7 @@ impl TopologyHandle {
             rounds: watch::Sender::new(0),
             commands,
             epoch,
+            source: ArcSwapOption::empty(),
         };
         (Self { shared: Arc::new(shared) }, inbox)
     }
@@ -136,9 +140,21 @@ impl TopologyHandle {
         let _ = self.shared.commands.send(Command::Configure(Box::new(settings))).await;
     }
 
-    /// The current snapshot for /topology; see [`json::to_json`].
+    /// Why what is known of the cluster's pods may be old; proof goes on. `None` while all is well.
+    pub fn source_trouble(&self) -> Option<String> {
+        self.shared.source.load().as_ref().and_then(|source| source.trouble())
+    }
+
+    /// The current snapshot for /topology, with `source_trouble`; see [`json::to_json`].
     pub fn to_json(&self, connections: &HashMap<BackendId, u64>) -> serde_json::Value {
-        json::to_json(&self.load(), self.now_ms(), connections)
+        let mut json = json::to_json(&self.load(), self.now_ms(), connections);
+        json["source_trouble"] = self.source_trouble().into();
+        json
+    }
+
+    /// Notes where pods come from; the writer's alone.
+    pub(super) fn set_source(&self, source: Option<&PodFeed>) {
+        self.shared.source.store(source.cloned().map(Arc::new));
     }
 
     /// Makes `topology` the current snapshot; the writer's alone.

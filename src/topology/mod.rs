@@ -4,14 +4,17 @@
 //! session, it never believes a hint without an answer from the servers, and it never names two primaries.
 //!
 //! - [`snapshot`] \[pure\]: the immutable picture.
-//! - [`proof`] \[pure\]: the rules, from [`report`]s of servers to the next snapshot; [`picture`]: what they remember.
+//! - [`proof`] \[pure\]: the rules, from [`report`]s of servers to the next snapshot; [`picture`] and [`memory`]: what they remember.
 //! - `probe` and `ask`: one task per server that asks; [`store`]: the one writer.
+//! - [`kubernetes`]: pods as a source of servers.
 //! - [`handle`]: how other rooms load the snapshot, wait for the next one, and cast doubt.
 
 mod ask;
 pub mod handle;
 pub mod json;
+pub mod kubernetes;
 pub mod lag;
+pub mod memory;
 pub mod picture;
 mod probe;
 pub mod proof;
@@ -23,5 +26,5 @@ pub mod store;
 
 pub use handle::{Hint, TopologyHandle};
 pub use settings::{Account, Limits, ProbeSettings, RoleHint, ServerEntry, Source, TopologySettings};
-pub use snapshot::{Backend, Flavor, LastPrimary, ServerFacade, Serving, Topology};
+pub use snapshot::{Backend, Conflict, ConflictKind, Flavor, LastPrimary, ServerFacade, Serving, Topology};
 pub use store::spawn;

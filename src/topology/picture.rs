@@ -4,12 +4,14 @@
 //! that lives longer than one round and is no part of the snapshot is here, and bounded: servers by
 //! [`Limits::backends_max`], samples by [`Limits::lag_samples_max`].
 
+use super::kubernetes::{PodFacts, PodState};
 use super::lag::LagRing;
+use super::memory::Memory;
 use super::proof::{self, Now};
 use super::report::{MemberState, Observation, Report};
-use super::server::Server;
+use super::server::{DrainReason, Server};
 use super::settings::{Limits, RoleHint, Source};
-use super::snapshot::Topology;
+use super::snapshot::{ConflictKind, Topology};
 use crate::types::{Address, BackendId, ClusterName};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +26,9 @@ pub struct Picture {
     servers: Vec<Server>,
     /// Ids stay with their address also while it is not in the list.
     ids: HashMap<Address, BackendId>,
+    /// The next address's.
+    next_id: u32,
+    memory: Memory,
     /// When each member not listed by name was last seen in a view, milliseconds.
     seen_ms: HashMap<BackendId, u64>,
     lag: LagRing,
@@ -38,6 +43,8 @@ impl Picture {
             limits,
             servers: Vec::new(),
             ids: HashMap::new(),
+            next_id: 0,
+            memory: Memory::default(),
             seen_ms: HashMap::new(),
             lag: LagRing::default(),
             current: Arc::new(Topology::empty(cluster)),
@@ -62,11 +69,14 @@ impl Picture {
         let listed: Vec<(Address, u32, Option<RoleHint>)> = match &source {
             Source::Static { servers } => servers.iter().map(|s| (s.address.clone(), s.weight, s.role_hint)).collect(),
             Source::Members { seeds, weight } => seeds.iter().map(|seed| (seed.clone(), *weight, None)).collect(),
+            // They go on being what they are until the new feed speaks.
+            Source::Pods => Vec::new(),
         };
+        let pods = source == Source::Pods;
         for server in &mut self.servers {
             let learned = matches!(source, Source::Members { .. }) && self.seen_ms.contains_key(&server.id);
-            if !learned && !listed.iter().any(|(address, ..)| *address == server.address) {
-                server.draining_ms.get_or_insert(now.ms);
+            if !pods && !learned && !listed.iter().any(|(address, ..)| *address == server.address) {
+                server.set_drain(Some(DrainReason::Unlisted), now.ms);
             }
         }
         for (address, weight, role_hint) in listed {
@@ -75,6 +85,62 @@ impl Picture {
         }
         self.source = source;
         self.round(now);
+    }
+
+    /// Takes the limits of another configuration.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Takes the pods as they are now: new ones are added, changed ones are doubted, those that are gone are dropped at
+    /// once, and so is a server whose address another pod has taken over. True if anything changed.
+    pub fn follow_pods(&mut self, pods: &[Arc<PodFacts>], now: Now) -> bool {
+        // Of two pods at one address, as an old one's that is not quite gone, the one that stays.
+        let mut listed: Vec<(&Address, &Arc<PodFacts>)> = Vec::new();
+        for (pod, address) in pods.iter().filter_map(|pod| Some((pod, pod.address.as_ref()?))) {
+            match listed.iter_mut().find(|(known, _)| *known == address) {
+                Some((_, other)) if other.state == PodState::Deleting => *other = pod,
+                Some(_) => {}
+                None => listed.push((address, pod)),
+            }
+        }
+        let before = self.servers.len();
+        self.servers.retain(|server| {
+            let same = |(address, pod): &(&Address, &Arc<PodFacts>)| {
+                **address == server.address && server.pod.as_ref().is_some_and(|old| old.uid == pod.uid)
+            };
+            listed.iter().any(same)
+        });
+        let mut changed = self.servers.len() != before;
+        for (address, pod) in listed {
+            changed |= self.note_pod(address, pod, now.ms);
+        }
+        if changed {
+            self.round(now);
+        }
+        changed
+    }
+
+    fn note_pod(&mut self, address: &Address, pod: &Arc<PodFacts>, now_ms: u64) -> bool {
+        if self.add(address.clone(), 1, None).is_none() {
+            return false;
+        }
+        let Some(server) = self.servers.iter_mut().find(|server| server.address == *address) else { return false };
+        if server.pod.as_ref() == Some(pod) {
+            return false;
+        }
+        // A label proves nothing, but what was asked before it changed proves nothing any more, either.
+        server.suspected_ms = server.suspected_ms.max(Some(now_ms));
+        let why = (pod.state != PodState::Ready).then_some(DrainReason::Pod(pod.state));
+        server.set_drain(why, now_ms);
+        server.pod = Some(Arc::clone(pod));
+        true
+    }
+
+    /// Do labels contradict the proof, or is the primary's pod going? Then something is about to happen.
+    pub fn unsettled(&self) -> bool {
+        let going = self.current.primary.is_some() && !self.current.accepting;
+        going || self.current.conflicts.iter().any(|conflict| conflict.kind.is_label())
     }
 
     /// Takes in what one server said, or didn't.
@@ -96,7 +162,9 @@ impl Picture {
         self.follow_members(now.ms);
         self.forget(now.ms);
         self.measure_lag();
-        let next = proof::next(&self.current, &self.servers, &self.limits, now);
+        self.memory.note_claims(&self.servers);
+        let next = proof::next(&self.current, &self.servers, &self.memory, &self.limits, now);
+        self.remember(&next, now.ms);
         if next.term != self.current.term {
             self.note_change(&next);
         }
@@ -107,15 +175,28 @@ impl Picture {
     /// Adds a server, or brings a known one up to date. Beyond the limit it is left out.
     fn add(&mut self, address: Address, weight: u32, role_hint: Option<RoleHint>) -> Option<BackendId> {
         if let Some(known) = self.servers.iter_mut().find(|server| server.address == address) {
-            (known.weight, known.role_hint, known.draining_ms) = (weight, role_hint, None);
+            (known.weight, known.role_hint) = (weight, role_hint);
+            if known.is_unlisted() {
+                known.drain = None;
+            }
             return Some(known.id);
         }
-        let new = !self.ids.contains_key(&address);
-        if self.servers.len() >= self.limits.backends_max || (new && self.ids.len() >= IDS_MAX) {
+        if self.servers.len() >= self.limits.backends_max {
             return None;
         }
-        let id = BackendId(u32::try_from(self.ids.len()).ok()?);
-        let id = *self.ids.entry(address.clone()).or_insert(id);
+        if self.ids.len() >= IDS_MAX {
+            // Pods come with ever new addresses; those of long ago are nobody's any more.
+            self.ids.retain(|_, id| self.servers.iter().any(|server| server.id == *id));
+        }
+        let id = match self.ids.get(&address) {
+            Some(id) => *id,
+            None => {
+                let id = BackendId(self.next_id);
+                self.next_id = self.next_id.checked_add(1)?;
+                self.ids.insert(address.clone(), id);
+                id
+            }
+        };
         self.servers.push(Server::new(id, address, weight, role_hint));
         Some(id)
     }
@@ -149,7 +230,8 @@ impl Picture {
         let limits = &self.limits;
         let seen_ms = &mut self.seen_ms;
         self.servers.retain(|server| {
-            let drained = server.draining_ms.is_some_and(|since| now_ms.saturating_sub(since) >= limits.drain_ms);
+            let over = |since_ms| now_ms.saturating_sub(since_ms) >= limits.drain_ms;
+            let drained = server.is_unlisted() && server.drain.is_some_and(|drain| over(drain.since_ms));
             let gone = seen_ms.get(&server.id).is_some_and(|seen| now_ms.saturating_sub(*seen) >= limits.forget_ms);
             if drained || gone {
                 seen_ms.remove(&server.id);
@@ -172,6 +254,20 @@ impl Picture {
                 self.lag.lag_ms(*asked_ms, gtids)
             });
         }
+    }
+
+    /// Remembers what the primary has executed, or since when the only candidate has lacked some of that.
+    fn remember(&mut self, next: &Topology, now_ms: u64) {
+        let proven = next.primary.filter(|_| !next.doubt).zip(next.last_primary.as_ref());
+        let server = proven.and_then(|(id, of)| Some((self.servers.iter().find(|server| server.id == id)?, of)));
+        if let Some((server, of)) = server
+            && let Some((_, report)) = &server.report
+        {
+            self.memory.note_primary(&self.servers, server, report, of);
+            return;
+        }
+        let lacking = next.conflicts.iter().any(|conflict| conflict.kind == ConflictKind::MissingWrites);
+        self.memory.lacking_ms = lacking.then(|| self.memory.lacking_ms.unwrap_or(now_ms));
     }
 
     /// Remembers who was primary before: see [`Server::former_primary`].

@@ -14,14 +14,16 @@
 
 mod followers;
 mod group;
+mod labels;
 mod sets;
 #[cfg(test)]
 mod tests;
 
+use super::memory::Memory;
 use super::server::Server;
 use super::settings::Limits;
-use super::snapshot::{Backend, Flavor, LastPrimary, ServerFacade, Serving, Topology};
-use crate::types::{BackendId, Role, Term};
+use super::snapshot::{Backend, Conflict, ConflictKind, Flavor, LastPrimary, ServerFacade, Serving, Topology};
+use crate::types::{BackendId, Gtids, Role, Term};
 use std::sync::Arc;
 
 /// The two clocks, as arguments.
@@ -48,6 +50,7 @@ enum Verdict {
 struct Case<'a> {
     previous: &'a Topology,
     servers: &'a [Server],
+    memory: &'a Memory,
     limits: &'a Limits,
     now_ms: u64,
 }
@@ -81,6 +84,31 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Why a server that proves itself otherwise must still wait: it lacks what the last primary was seen to have, and somebody
+/// may have been told that this is committed. The last primary itself is judged by nobody's memory of it. After
+/// [`Limits::accept_lost_ms`] the loss is accepted: `Ok` with the words for the evidence.
+fn lacks_seen(case: &Case<'_>, witness: &Witness<'_>) -> Result<Option<String>, String> {
+    let server = witness.server;
+    let Some(seen) = &case.memory.seen else { return Ok(None) };
+    if seen.of.id == server.id && &*seen.of.server_uuid == server.uuid() {
+        return Ok(None);
+    }
+    let Some(has) = witness.report.gtids.as_deref() else { return Ok(None) };
+    if has.contains(&seen.gtids) {
+        return Ok(None);
+    }
+    let missing = match (&*seen.gtids, has) {
+        (Gtids::MySql(seen), Gtids::MySql(has)) => format!("{} transactions", seen.subtract(has).count()),
+        _ => "transactions".to_owned(),
+    };
+    let waited_ms = case.memory.lacking_ms.map_or(0, |since| case.now_ms.saturating_sub(since));
+    let what = format!("lacks {missing} that {} was seen to have", seen.address);
+    if !server.former_primary && case.limits.accept_lost_ms.is_some_and(|limit| waited_ms >= limit) {
+        return Ok(Some(format!("{what}: accepted after {waited_ms} ms")));
+    }
+    Err(format!("{} is writable, but {what}", server.address))
+}
+
 fn witness(server: &Server, now_ms: u64, answer_ms_max: u64) -> Option<Witness<'_>> {
     let (asked_ms, report) = server.usable(now_ms, answer_ms_max)?;
     Some(Witness { server, asked_ms, report })
@@ -88,19 +116,23 @@ fn witness(server: &Server, now_ms: u64, answer_ms_max: u64) -> Option<Witness<'
 
 /// The snapshot after `previous`, as `servers` stand now. Its version is `previous`'s, or one more if anything but lag
 /// and age of proof differs.
-pub fn next(previous: &Topology, servers: &[Server], limits: &Limits, now: Now) -> Topology {
-    let case = Case { previous, servers, limits, now_ms: now.ms };
+pub fn next(previous: &Topology, servers: &[Server], memory: &Memory, limits: &Limits, now: Now) -> Topology {
+    let case = Case { previous, servers, memory, limits, now_ms: now.ms };
     // A server that is set up for a group is never judged by the rules for sets, not even when all of it is down: started
     // without its group it is writable and alone.
     let grouped = servers.iter().any(|s| s.report.as_ref().is_some_and(|(_, report)| report.group.is_some()));
-    let verdict = if grouped { group::judge(&case) } else { sets::judge(&case) };
+    let mut conflicts = Vec::new();
+    let verdict = if grouped { group::judge(&case, &mut conflicts) } else { sets::judge(&case, &mut conflicts) };
 
     let mut next = Topology { backends: Vec::with_capacity(servers.len()), ..previous.clone() };
     apply(&mut next, &case, &verdict, now);
+    labels::compare(&case, next.primary, &mut conflicts);
+    next.conflicts = conflicts;
     for server in servers {
         next.backends.push(describe(&case, server, &verdict, grouped));
     }
     next.backends.sort_by_key(|backend| backend.id);
+    next.accepting = next.primary().is_some_and(|primary| primary.serving == Serving::Yes);
     if next.primary.is_some() || next.server.is_none() {
         next.server = facade(&case, next.primary).or(next.server);
     }
@@ -154,11 +186,7 @@ fn describe(case: &Case<'_>, server: &Server, verdict: &Verdict, grouped: bool) 
         Verdict::None { .. } => followers::judge(case, server, None, grouped),
     };
     let report = server.report.as_ref().map(|(_, report)| report);
-    let serving = match standing.refusal {
-        Some(reason) => Serving::No { reason: reason.into() },
-        None if server.draining_ms.is_some() => Serving::Draining,
-        None => Serving::Yes,
-    };
+    let serving = labels::serving(case, server, &standing);
     Backend {
         id: server.id,
         address: server.address.clone(),
@@ -170,6 +198,7 @@ fn describe(case: &Case<'_>, server: &Server, verdict: &Verdict, grouped: bool) 
         server_uuid: report.and_then(|report| report.server_uuid.clone()),
         server_id: report.map(|report| report.server_id),
         version: report.map(|report| report.greeting.version.clone()),
+        pod: server.pod.clone(),
     }
 }
 
@@ -205,8 +234,12 @@ fn differs(a: &Topology, b: &Topology) -> bool {
         (x.id, &x.address, x.weight, x.role, &x.server_uuid, x.server_id, &x.version)
             != (y.id, &y.address, y.weight, y.role, &y.server_uuid, y.server_id, &y.version)
             || x.serving.as_str() != y.serving.as_str()
+            || x.pod != y.pod
     };
+    let conflict = |x: &Conflict, y: &Conflict| (x.kind, &x.backends) != (y.kind, &y.backends);
     (a.term, a.primary, a.doubt, &a.server) != (b.term, b.primary, b.doubt, &b.server)
+        || a.conflicts.len() != b.conflicts.len()
+        || a.conflicts.iter().zip(&b.conflicts).any(|(x, y)| conflict(x, y))
         || a.backends.len() != b.backends.len()
         || a.backends.iter().zip(&b.backends).any(|(x, y)| line(x, y))
 }

@@ -1,8 +1,10 @@
 //! \[pure\] What is known of one server: its last answer, what went wrong since, and how much of that still counts.
 
+use super::kubernetes::{PodFacts, PodState};
 use super::report::{Failure, FailureKind, Observation, Report};
 use super::settings::RoleHint;
 use crate::types::{Address, BackendId};
+use std::sync::Arc;
 
 /// One server as the writer remembers it.
 #[derive(Clone, Debug)]
@@ -15,8 +17,10 @@ pub struct Server {
     pub weight: u32,
     /// What the configuration calls it.
     pub role_hint: Option<RoleHint>,
-    /// Set when it was taken out of the configuration: when, in milliseconds.
-    pub draining_ms: Option<u64>,
+    /// Its pod, as it was last seen.
+    pub pod: Option<Arc<PodFacts>>,
+    /// Why it should have less traffic, and since when.
+    pub drain: Option<Drain>,
     /// Its last answer.
     pub report: Option<(u64, Report)>,
     /// The last question without an answer, if it is younger than the report.
@@ -31,6 +35,34 @@ pub struct Server {
     pub lag_ms: Option<u64>,
 }
 
+/// What speaks against traffic on a server that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Since when, milliseconds.
+    pub since_ms: u64,
+    /// What.
+    pub why: DrainReason,
+}
+
+/// Why a server is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainReason {
+    /// It was taken out of the configuration, or left its group.
+    Unlisted,
+    /// What its pod says; never [`PodState::Ready`].
+    Pod(PodState),
+}
+
+impl DrainReason {
+    /// The words for evidence and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unlisted => "taken out of the configuration",
+            Self::Pod(state) => state.as_str(),
+        }
+    }
+}
+
 impl Server {
     /// A server nobody has asked yet.
     pub fn new(id: BackendId, address: Address, weight: u32, role_hint: Option<RoleHint>) -> Self {
@@ -39,7 +71,8 @@ impl Server {
             address,
             weight,
             role_hint,
-            draining_ms: None,
+            pod: None,
+            drain: None,
             report: None,
             failure: None,
             suspected_ms: None,
@@ -66,6 +99,18 @@ impl Server {
                 self.suspected_ms = self.suspected_ms.max(Some(asked_ms));
                 self.failure = Some((asked_ms, failure));
             }
+        }
+    }
+
+    /// Is it no longer one of the cluster's servers?
+    pub fn is_unlisted(&self) -> bool {
+        self.drain.is_some_and(|drain| drain.why == DrainReason::Unlisted)
+    }
+
+    /// Notes that `why` speaks against it from `now_ms` on; the same again keeps its time.
+    pub fn set_drain(&mut self, why: Option<DrainReason>, now_ms: u64) {
+        if self.drain.map(|drain| drain.why) != why {
+            self.drain = why.map(|why| Drain { since_ms: now_ms, why });
         }
     }
 

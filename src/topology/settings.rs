@@ -2,6 +2,7 @@
 //!
 //! Kept apart from the configuration file's types so that this room does not depend on how they are written.
 
+use super::kubernetes::PodFeed;
 use crate::accounts::Credential;
 use crate::tls::BackendTls;
 use crate::types::{Address, ClusterName};
@@ -15,6 +16,8 @@ pub struct TopologySettings {
     pub cluster: ClusterName,
     /// Where its servers are known from.
     pub source: Source,
+    /// With [`Source::Pods`]: where they come from.
+    pub pods: Option<PodFeed>,
     /// Who asks.
     pub account: Account,
     /// TLS towards the servers.
@@ -40,6 +43,8 @@ pub enum Source {
         /// Weight of every member.
         weight: u32,
     },
+    /// They are pods, which come and go by themselves.
+    Pods,
 }
 
 /// A listed server.
@@ -109,8 +114,10 @@ pub struct Limits {
     pub answer_ms_max: u64,
     /// A member of a group that nobody sees any more is forgotten after this (`members` only).
     pub forget_ms: u64,
-    /// A server taken out of the configuration may finish what runs for this long.
+    /// A server that is drained may finish what runs for this long.
     pub drain_ms: u64,
+    /// A primary that lacks what the last one was seen to have is taken all the same after this. `None`: never.
+    pub accept_lost_ms: Option<u64>,
     /// Most servers of one cluster.
     pub backends_max: usize,
     /// Samples of the primary's GTIDs kept to measure lag: one per interval at most.
@@ -125,6 +132,7 @@ impl Default for Limits {
             answer_ms_max: 4000,
             forget_ms: 60_000,
             drain_ms: 60_000,
+            accept_lost_ms: None,
             backends_max: 64,
             lag_samples_max: 128,
             lag_sample_ms: 500,

@@ -4,6 +4,7 @@
 //! tell how old that answer is. A snapshot knows nothing of sessions or sockets and decides nothing: the rules that make
 //! the next one from the last one are in [`super::proof`].
 
+use super::kubernetes::PodFacts;
 use crate::types::{Address, BackendId, ClusterName, Role, Term};
 use std::sync::Arc;
 
@@ -22,9 +23,17 @@ pub enum Flavor {
 pub enum Serving {
     /// New work is welcome.
     Yes,
-    /// It was taken out of the configuration or left its group: what runs may end, nothing new begins.
-    Draining,
-    /// It gets nothing, and this is why.
+    /// What runs may end, nothing new begins: it was taken out of the configuration, left its group, or its pod is going.
+    Draining {
+        /// For logs and /topology.
+        reason: Arc<str>,
+    },
+    /// It was drained for as long as that may take: what still runs there is cut.
+    Drained {
+        /// For logs and /topology.
+        reason: Arc<str>,
+    },
+    /// It gets nothing new, and this is why.
     No {
         /// For logs, /topology and error messages; holds no secret.
         reason: Arc<str>,
@@ -36,8 +45,17 @@ impl Serving {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Yes => "yes",
-            Self::Draining => "draining",
+            Self::Draining { .. } => "draining",
+            Self::Drained { .. } => "drained",
             Self::No { .. } => "no",
+        }
+    }
+
+    /// Why it is not [`Self::Yes`].
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Yes => None,
+            Self::Draining { reason } | Self::Drained { reason } | Self::No { reason } => Some(reason),
         }
     }
 }
@@ -66,6 +84,8 @@ pub struct Backend {
     pub server_id: Option<u32>,
     /// Version as its greeting gives it.
     pub version: Option<Arc<str>>,
+    /// Its pod, with what its labels call it: hints.
+    pub pod: Option<Arc<PodFacts>>,
 }
 
 impl Backend {
@@ -82,6 +102,7 @@ impl Backend {
             server_uuid: None,
             server_id: None,
             version: None,
+            pod: None,
         }
     }
 }
@@ -111,6 +132,70 @@ pub struct LastPrimary {
     pub server_uuid: Arc<str>,
 }
 
+/// How servers, labels and terms can contradict each other; a label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConflictKind {
+    /// More than one server can be written and none of them is proven stale: nobody is the primary.
+    TwoWritable,
+    /// A writable server was primary before and holds nothing new: it is passed over.
+    StalePrimary,
+    /// A writable server's term is older than one that has been claimed: it is passed over.
+    OldTerm,
+    /// A writable server's pod is a learner's: it is passed over.
+    Learner,
+    /// The only candidate lacks transactions that the last primary was seen to have.
+    MissingWrites,
+    /// A server calls itself primary without a majority of its group's views.
+    NoMajority,
+    /// More than one pod carries the primary's label.
+    TwoLabels,
+    /// The primary's label is on another pod than the proven primary's.
+    LabelElsewhere,
+    /// No pod carries the primary's label, but there is a proven primary.
+    NoLabel,
+}
+
+impl ConflictKind {
+    /// The word for logs, metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TwoWritable => "two_writable",
+            Self::StalePrimary => "stale_primary",
+            Self::OldTerm => "old_term",
+            Self::Learner => "learner_writable",
+            Self::MissingWrites => "missing_writes",
+            Self::NoMajority => "no_majority",
+            Self::TwoLabels => "two_labels",
+            Self::LabelElsewhere => "label_elsewhere",
+            Self::NoLabel => "no_label",
+        }
+    }
+
+    /// Is it about labels, which follow the servers sooner or later?
+    pub fn is_label(self) -> bool {
+        match self {
+            Self::TwoLabels | Self::LabelElsewhere | Self::NoLabel => true,
+            Self::TwoWritable
+            | Self::StalePrimary
+            | Self::OldTerm
+            | Self::Learner
+            | Self::MissingWrites
+            | Self::NoMajority => false,
+        }
+    }
+}
+
+/// A contradiction, and what was made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Which.
+    pub kind: ConflictKind,
+    /// Whom it is about.
+    pub backends: Vec<BackendId>,
+    /// Who says what, and which of it counts, in words for a person.
+    pub evidence: Arc<str>,
+}
+
 /// One cluster at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -124,6 +209,9 @@ pub struct Topology {
     pub term: Term,
     /// The proven primary.
     pub primary: Option<BackendId>,
+    /// The primary may be given new transactions. False while its pod is going (see [`Serving::Draining`]): then those that
+    /// are open may end, new ones wait.
+    pub accepting: bool,
     /// When the question was asked whose answer last proved the primary, in [`super::TopologyHandle::now_ms`]'s
     /// milliseconds. `None` while there is no primary.
     pub proven_ms: Option<u64>,
@@ -140,6 +228,8 @@ pub struct Topology {
     pub since_unix_ms: u64,
     /// Evidence of that change, or why there is no primary.
     pub why: Arc<str>,
+    /// Contradictions there are now.
+    pub conflicts: Vec<Conflict>,
 }
 
 impl Topology {
@@ -150,6 +240,7 @@ impl Topology {
             version: 0,
             term: Term(0),
             primary: None,
+            accepting: false,
             proven_ms: None,
             doubt: true,
             backends: Vec::new(),
@@ -157,6 +248,7 @@ impl Topology {
             last_primary: None,
             since_unix_ms: 0,
             why: "no server has been asked yet".into(),
+            conflicts: Vec::new(),
         }
     }
 

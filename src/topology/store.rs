@@ -5,12 +5,13 @@
 //! [`super::picture`] and [`super::proof`].
 
 use super::handle::{Command, TopologyHandle};
+use super::kubernetes::{PodFeed, PodList};
 use super::picture::Picture;
 use super::probe::{Pace, Prober};
 use super::proof::Now;
 use super::report::Observation;
 use super::settings::TopologySettings;
-use super::snapshot::{Backend, Topology};
+use super::snapshot::{Backend, Conflict, Topology};
 use crate::metrics;
 use crate::types::{BackendId, Role};
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Answers grow old and members are forgotten also when nobody says anything.
 const TICK: Duration = Duration::from_millis(250);
+/// After news of the pods the servers are asked often for so long: labels and servers seldom change at the same moment.
+const SETTLES: Duration = Duration::from_secs(3);
 /// Answers that may wait for the writer.
 const ANSWERS_MAX: usize = 256;
 
@@ -45,7 +48,10 @@ pub fn spawn(settings: TopologySettings, shutdown: CancellationToken) -> Topolog
         tasks: JoinSet::new(),
         doubt_since: Some(epoch),
         woken: None,
+        news: None,
+        unsettled_since: None,
     };
+    handle.set_source(writer.settings.pods.as_ref());
     tokio::spawn(writer.run(commands, inbox, shutdown));
     handle
 }
@@ -67,6 +73,9 @@ struct Writer {
     tasks: JoinSet<()>,
     doubt_since: Option<Instant>,
     woken: Option<Instant>,
+    /// The last news of the pods.
+    news: Option<Instant>,
+    unsettled_since: Option<Instant>,
 }
 
 impl Writer {
@@ -79,6 +88,8 @@ impl Writer {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.staff();
+        let mut feed = self.settings.pods.clone();
+        self.follow(feed.as_mut());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -87,6 +98,8 @@ impl Writer {
                     while let Ok(command) = commands.try_recv() {
                         wake |= self.obey(command);
                     }
+                    feed = self.settings.pods.clone();
+                    self.follow(feed.as_mut());
                     if wake {
                         self.wake();
                     }
@@ -97,6 +110,7 @@ impl Writer {
                         self.picture.observe(observation);
                     }
                 }
+                () = news(feed.as_mut()) => self.follow(feed.as_mut()),
                 _ = tick.tick() => {}
             }
             self.round();
@@ -112,7 +126,9 @@ impl Writer {
                 true
             }
             Command::Configure(settings) => {
+                self.picture.limit(settings.limits.clone());
                 self.picture.configure(settings.source.clone(), now(self.epoch));
+                self.handle.set_source(settings.pods.as_ref());
                 self.settings = Arc::new(*settings);
                 // Account, TLS or rhythm may differ: every prober begins again.
                 for (_, stop) in self.probers.drain() {
@@ -123,12 +139,25 @@ impl Writer {
         }
     }
 
+    /// Takes in the pods as they are now.
+    fn follow(&mut self, feed: Option<&mut PodFeed>) {
+        let Some(feed) = feed else { return };
+        let list: Arc<PodList> = feed.pods.borrow_and_update().clone();
+        if list.complete && self.picture.follow_pods(&list.pods, now(self.epoch)) {
+            tracing::debug!(cluster = %self.settings.cluster, pods = list.pods.len(), "pods changed");
+            self.news = Some(Instant::now());
+            self.wake();
+        }
+    }
+
     /// One step: the next snapshot, what follows from it, and the pace.
     fn round(&mut self) {
-        let before = self.picture.current().clone();
+        // What was published last: a change of pods or settings has drawn snapshots of its own since.
+        let before = self.handle.snapshot();
         let next = self.picture.round(now(self.epoch));
         if next.version != before.version {
             tell(&before, &next);
+            tell_conflicts(&before, &next);
         }
         count(&before, &next);
         self.handle.publish(next.clone());
@@ -166,6 +195,7 @@ impl Writer {
     }
 
     fn set_pace(&mut self, doubt: bool) {
+        let settling = !doubt && self.is_settling();
         let probe = &self.settings.probe;
         let interval = if doubt {
             let since = *self.doubt_since.get_or_insert_with(Instant::now);
@@ -173,9 +203,20 @@ impl Writer {
             if lasting { probe.lasting_interval } else { probe.doubt_interval }
         } else {
             self.doubt_since = None;
-            probe.interval
+            if settling { probe.doubt_interval } else { probe.interval }
         };
         self.pace.send_if_modified(|pace| std::mem::replace(&mut pace.interval, interval) != interval);
+    }
+
+    /// Are roles about to change? Not for ever: labels that stay wrong are no news.
+    fn is_settling(&mut self) -> bool {
+        let recent = self.news.is_some_and(|news| news.elapsed() < SETTLES);
+        if !self.picture.unsettled() {
+            self.unsettled_since = None;
+            return recent;
+        }
+        let since = *self.unsettled_since.get_or_insert_with(Instant::now);
+        recent || since.elapsed() < self.settings.probe.doubt_max
     }
 
     /// Has every server asked at once, but not for each of a flood of hints.
@@ -185,6 +226,37 @@ impl Writer {
             self.woken = Some(Instant::now());
             self.pace.send_modify(|pace| pace.wakes += 1);
         }
+    }
+}
+
+/// Waits for news of the pods; for ever if there are none. Cancel safe.
+async fn news(feed: Option<&mut PodFeed>) {
+    if let Some(feed) = feed
+        && feed.pods.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// One line per contradiction, when it appears and when it is over.
+fn tell_conflicts(before: &Topology, next: &Topology) {
+    let among = |conflict: &Conflict, others: &[Conflict]| {
+        others.iter().any(|other| (other.kind, &other.backends) == (conflict.kind, &conflict.backends))
+    };
+    for conflict in next.conflicts.iter().filter(|conflict| !among(conflict, &before.conflicts)) {
+        metrics::conflict(&next.cluster.0, conflict.kind.as_str());
+        let primary = next.primary().map(|primary| primary.address.to_string());
+        tracing::warn!(
+            cluster = %next.cluster,
+            kind = conflict.kind.as_str(),
+            evidence = %conflict.evidence,
+            primary = primary.as_deref().unwrap_or("none"),
+            "conflict"
+        );
+    }
+    for conflict in before.conflicts.iter().filter(|conflict| !among(conflict, &next.conflicts)) {
+        tracing::info!(cluster = %next.cluster, kind = conflict.kind.as_str(), "conflict is over");
     }
 }
 

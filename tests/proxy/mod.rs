@@ -25,6 +25,8 @@ pub struct Options {
     pub servers: Vec<SocketAddr>,
     /// The servers are seeds of a group.
     pub group: bool,
+    /// The servers are pods: `[cluster.kubernetes]` as an inline table's inside.
+    pub pods: Option<String>,
     pub proxy: String,
     pub listener: String,
     pub cluster: String,
@@ -48,6 +50,11 @@ impl Options {
     /// In front of a group, known by these seeds.
     pub fn group(seeds: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self { group: true, ..Self::servers(seeds) }
+    }
+
+    /// In front of pods, as the inside of `kubernetes = { … }` says.
+    pub fn pods(inside: &str) -> Self {
+        Self { pods: Some(inside.to_owned()), ..Self::default() }
     }
 
     /// With lines for `[proxy]`.
@@ -108,9 +115,12 @@ impl Options {
             );
         }
         let quoted = |form: fn(&SocketAddr) -> String| self.servers.iter().map(form).collect::<Vec<_>>().join(", ");
-        let source = match self.group {
-            true => format!("source = \"members\"\nseeds = [{}]", quoted(|s| format!("\"{s}\""))),
-            false => format!("source = \"static\"\nservers = [{}]", quoted(|s| format!("{{ address = \"{s}\" }}"))),
+        let source = match (&self.pods, self.group) {
+            (Some(pods), _) => format!("source = \"kubernetes\"\nkubernetes = {{ {pods} }}"),
+            (None, true) => format!("source = \"members\"\nseeds = [{}]", quoted(|s| format!("\"{s}\""))),
+            (None, false) => {
+                format!("source = \"static\"\nservers = [{}]", quoted(|s| format!("{{ address = \"{s}\" }}")))
+            }
         };
         text + &format!(
             "[[cluster]]\nname = \"main\"\n{source}\n{}\n[cluster.account]\nuser = \"holdfast\"\npassword = \"holdfast\"\n",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kubernetes::KubernetesConfig;
 use crate::config::secret::Secret;
 use crate::types::Address;
 
@@ -37,6 +38,9 @@ pub struct ClusterConfig {
     pub connect_timeout: Duration,
     /// `drain_deadline_ms`: how long open transactions keep a backend that is drained. Default 10 s.
     pub drain_deadline: Duration,
+    /// `accept_lost_writes_after_ms`: a primary that lacks writes which the last one was seen to have is taken after this
+    /// all the same. 0 (the default) = `None`: never.
+    pub accept_lost_writes_after: Option<Duration>,
     /// `backend_connections_max`: connections to one server. 0 (the default) = `None`: the server's
     /// own max_connections decides.
     pub backend_connections_max: Option<u32>,
@@ -63,6 +67,7 @@ impl ClusterConfig {
             probe_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(10),
+            accept_lost_writes_after: None,
             backend_connections_max: None,
             accounts_max: 10_000,
             account_ttl: Duration::from_secs(86_400),
@@ -83,6 +88,8 @@ pub enum Source {
         /// `seeds`: at least one, unique.
         seeds: Vec<Address>,
     },
+    /// `source = "kubernetes"`: pods, found by their labels.
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 /// One entry of `servers`.

@@ -5,9 +5,11 @@
 //! which fill in the defaults; these are the only place where a default is written.
 
 mod cluster;
+mod kubernetes;
 mod routes;
 
 pub use cluster::*;
+pub use kubernetes::*;
 pub use routes::*;
 
 use std::net::SocketAddr;

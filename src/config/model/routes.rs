@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ClusterConfig;
+use super::{ClusterConfig, KubernetesConfig};
 
 /// Which clusters are behind a listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,19 +43,8 @@ pub struct DiscoveryConfig {
     pub name: String,
     /// `clusters_max`: clusters it may add; further ones are left out and logged. Default 200.
     pub clusters_max: usize,
-    /// What is looked for.
-    pub kubernetes: KubernetesSelector,
+    /// The pods of all its clusters; `cluster` is `None`.
+    pub kubernetes: KubernetesConfig,
     /// Every key of a `[[cluster]]` but its name and source; `required` is false by default. Its name is the discovery's.
     pub template: ClusterConfig,
-}
-
-/// Which pods a discovery looks at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KubernetesSelector {
-    /// `preset`: the operator whose labels are read.
-    pub preset: String,
-    /// `namespaces`: empty: the proxy's own.
-    pub namespaces: Vec<String>,
-    /// `selector`: a label selector that narrows the pods further; may be empty.
-    pub selector: String,
 }

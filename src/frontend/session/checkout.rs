@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::routing::{self, Mode};
 use crate::session::Session;
 use crate::session::{Pin, Slot};
-use crate::topology::{Backend, Hint, Topology};
+use crate::topology::{Backend, Hint, Serving, Topology};
 use crate::types::{BackendId, Term};
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
@@ -58,10 +58,11 @@ impl ClientSession {
         let serves = {
             let topology = self.cluster().topology.load();
             match slot {
-                Slot::Primary => self
-                    .primary
-                    .as_ref()
-                    .is_some_and(|c| topology.primary == Some(c.backend) && topology.term == c.term && !topology.doubt),
+                Slot::Primary => {
+                    self.primary.as_ref().is_some_and(|c| {
+                        topology.primary == Some(c.backend) && topology.term == c.term && !topology.doubt
+                    }) && (topology.accepting || self.is_bound(slot))
+                }
                 Slot::Follower => self.follower.as_ref().is_some_and(|c| self.serves_reads(&topology, c.backend)),
             }
         };
@@ -93,9 +94,12 @@ impl ClientSession {
             let mut changed = self.cluster().topology.changed();
             changed.mark_unchanged();
             let (term, primary) = self.cluster().proven_primary();
+            // A primary whose pod is going may end what is open on it.
+            let (drained, bound) = (is_drained(primary.as_ref()), self.is_bound(Slot::Primary));
+            let primary = primary.filter(|p| p.serving == Serving::Yes || (bound && !drained));
             let kept = self.primary.as_mut().map(|c| (c.backend, c.term, c.channel.is_quiet()));
             if let Some((backend, its_term, quiet)) = kept {
-                let elsewhere = primary.as_ref().is_some_and(|p| p.id != backend) || its_term != term;
+                let elsewhere = drained || primary.as_ref().is_some_and(|p| p.id != backend) || its_term != term;
                 if !quiet || elsewhere {
                     self.lose(Slot::Primary, quiet)?;
                     continue;
@@ -125,9 +129,11 @@ impl ClientSession {
         loop {
             let kept = self.follower.as_mut().map(|c| (c.backend, c.channel.is_quiet()));
             if let Some((backend, quiet)) = kept {
-                let serves = quiet
-                    && (in_transaction || self.serves_reads(&self.cluster().topology.load(), backend))
-                    && !tried.contains(&backend);
+                let serves = {
+                    let topology = self.cluster().topology.load();
+                    let open = in_transaction && !is_drained(topology.backend(backend));
+                    quiet && (open || self.serves_reads(&topology, backend)) && !tried.contains(&backend)
+                };
                 if !serves {
                     self.lose(Slot::Follower, quiet)?;
                     continue;
@@ -263,11 +269,13 @@ impl ClientSession {
                 }
             }
             late.as_mut().poll(cx).map(|()| {
-                let message = format!(
-                    "holdfast: cluster {} has had no proven primary for {} ms; the statement was not executed, retry",
-                    cluster.name,
-                    cluster.config.hold_max.as_millis()
-                );
+                let going = cluster.topology.load().primary().and_then(|p| p.serving.reason().map(str::to_owned));
+                let why = match going {
+                    Some(reason) => format!("the primary of cluster {} takes nothing new, {reason},", cluster.name),
+                    None => format!("cluster {} has had no proven primary", cluster.name),
+                };
+                let waited = cluster.config.hold_max.as_millis();
+                let message = format!("holdfast: {why} for {waited} ms; the statement was not executed, retry");
                 Err(Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message)))
             })
         })
@@ -362,6 +370,11 @@ impl ClientSession {
         self.handle.set_connection(slot.index(), None);
         self.session.lost(slot)
     }
+}
+
+/// Has the server's time to end what is open run out?
+fn is_drained(server: Option<&Backend>) -> bool {
+    server.is_some_and(|server| matches!(server.serving, Serving::Drained { .. }))
 }
 
 /// Tells a new session what its first connection's login and set-up said.

@@ -216,6 +216,7 @@ impl ClientSession {
         }
         let mut said = Said::default();
         let shape = connection.shape;
+        let (nudge, index, mine) = (&handle.nudge, slot.index(), handle.raw_connection(slot.index()));
         let mut relay = Relay {
             client,
             backend: &mut connection.channel,
@@ -225,6 +226,7 @@ impl ClientSession {
             statement_id: request.new_id,
             command: request.incoming.length,
             kill: handle.kill.token(),
+            cut: &|cx| nudge.poll_cut(cx, index, mine),
             withhold,
         };
         let ended = relay.run(request.answer, shape, &mut said).await;

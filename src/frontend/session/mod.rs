@@ -15,6 +15,7 @@
 mod checkout;
 mod execute;
 mod kill;
+mod leave;
 mod lost;
 mod parts;
 mod prepared;
@@ -68,6 +69,8 @@ pub struct ClientSession {
     lost_long_data: bool,
     /// The statement under way has to wait for a server.
     waiting: Option<(Held, metrics::Hold)>,
+    /// The nudges it has followed, and whether it has yet to leave a server.
+    nudged: (u32, bool),
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -103,6 +106,7 @@ impl ClientSession {
             gone,
             lost_long_data: false,
             waiting: None,
+            nudged: (0, false),
             pinned: (Pins::default(), Vec::new()),
         }
     }
@@ -117,6 +121,7 @@ impl ClientSession {
 
     /// Keeps a connection in its slot.
     pub(super) fn keep(&mut self, slot: Slot, connection: BackendConnection) {
+        self.handle.set_term(slot.index(), connection.term);
         self.handle.set_connection(slot.index(), Some((connection.backend, connection.thread_id)));
         *self.slot(slot) = Some(Box::new(connection));
     }
@@ -284,13 +289,26 @@ impl ClientSession {
     }
 
     async fn fill(&mut self) -> Result<(), End> {
-        let Self { client, session, stop, kill, gone, around, primary, follower, .. } = self;
+        loop {
+            let count = self.handle.nudge.count();
+            if self.nudged != (count, false) {
+                Box::pin(self.leave(count)).await;
+            }
+            if self.fill_once().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the client; false if the session has to look after its servers first.
+    async fn fill_once(&mut self) -> Result<bool, End> {
+        let Self { client, session, stop, kill, gone, around, primary, follower, handle, nudged, .. } = self;
         // Between transactions a shutdown ends the session; inside one it may finish, until the deadline's kill.
         let may_stop = session.transaction().is_none() && client.input.is_empty();
         let mut farewell = None;
         poll_fn(|cx| {
             match client.poll_fill(cx, usize::MAX) {
-                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(true)),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::ClientGone)),
                 Poll::Pending => {}
             }
@@ -306,6 +324,9 @@ impl ClientSession {
             if gone.poll(cx).is_ready() {
                 // The client is told at its next statement; the servers are left at once.
                 (*primary, *follower) = (None, None);
+            }
+            if handle.nudge.poll(cx, nudged.0) {
+                return Poll::Ready(Ok(false));
             }
             Poll::Pending
         })

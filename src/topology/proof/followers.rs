@@ -19,7 +19,8 @@ pub(super) fn judge(case: &Case<'_>, server: &Server, primary: Option<BackendId>
     if witness.report.offline {
         return unknown("in offline_mode".to_owned());
     }
-    if grouped { member(case, &witness, primary) } else { replica(case, &witness) }
+    // A read replica of a group is not set up for one itself: it has a channel from a member.
+    if grouped && witness.report.group.is_some() { member(case, &witness, primary) } else { replica(case, &witness) }
 }
 
 fn member(case: &Case<'_>, witness: &Witness<'_>, primary: Option<BackendId>) -> Standing {

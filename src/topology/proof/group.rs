@@ -12,7 +12,7 @@
 //! the candidate. One view votes for one primary, so two candidates of one view never both win. A group in multi-primary
 //! mode has no primary here.
 
-use super::{Case, Verdict, Witness};
+use super::{Case, Conflict, ConflictKind, Verdict, Witness, lacks_seen};
 use crate::topology::report::{FailureKind, GroupView, MemberState};
 use crate::topology::server::Server;
 
@@ -33,7 +33,10 @@ impl Count {
 }
 
 /// Who is the primary of the group?
-pub(super) fn judge(case: &Case<'_>) -> Verdict {
+pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
+    let mut told = |kind, who: &Witness<'_>, evidence: &str| {
+        conflicts.push(Conflict { kind, backends: vec![who.server.id], evidence: evidence.into() });
+    };
     let candidates: Vec<Witness<'_>> = case.witnesses().filter(|w| claims(w)).collect();
     let mut why = Vec::new();
     let mut proven = Vec::new();
@@ -42,14 +45,24 @@ pub(super) fn judge(case: &Case<'_>) -> Verdict {
         if candidate.server.beyond_doubt(candidate.asked_ms) && count.votes >= count.majority() {
             proven.push((candidate, count));
         } else {
-            why.push(format!(
-                "{} calls itself primary with {} of {} views",
-                candidate.server.address, count.votes, count.members
-            ));
+            let address = &candidate.server.address;
+            let said = format!("{address} calls itself primary with {} of {} views", count.votes, count.members);
+            if count.votes + count.open < count.majority() {
+                told(ConflictKind::NoMajority, candidate, &said);
+            }
+            why.push(said);
         }
     }
     if let [(winner, count)] = proven.as_slice() {
-        let evidence = format!("PRIMARY in the views of {} of {} members, and writable", count.votes, count.members);
+        let loss = match lacks_seen(case, winner) {
+            Ok(loss) => loss.map(|loss| format!("; {loss}")).unwrap_or_default(),
+            Err(why) => {
+                told(ConflictKind::MissingWrites, winner, &why);
+                return Verdict::None { why };
+            }
+        };
+        let (votes, members) = (count.votes, count.members);
+        let evidence = format!("PRIMARY in the views of {votes} of {members} members, and writable{loss}");
         return Verdict::Proven { id: winner.server.id, asked_ms: winner.asked_ms, evidence };
     }
     if proven.len() > 1 {
@@ -70,7 +83,7 @@ fn claims(witness: &Witness<'_>) -> bool {
     let mut primaries = view.primaries();
     let only_me =
         primaries.next().is_some_and(|primary| &*primary.uuid == witness.server.uuid()) && primaries.next().is_none();
-    only_me && !witness.report.read_only && !witness.report.offline && witness.server.draining_ms.is_none()
+    only_me && !witness.report.read_only && !witness.report.offline && !witness.server.is_unlisted()
 }
 
 /// The view of a member that takes part in the group.
@@ -103,7 +116,7 @@ fn count(case: &Case<'_>, candidate: &Witness<'_>) -> Count {
 /// The primary of the last snapshot, if nothing but silence or a hint speaks against it and a majority may still name it.
 fn keep(case: &Case<'_>) -> Option<Verdict> {
     let server = case.incumbent().filter(|server| case.previous.primary == Some(server.id))?;
-    if server.draining_ms.is_some() || matches!(&server.failure, Some((_, f)) if f.kind != FailureKind::Silent) {
+    if server.is_unlisted() || matches!(&server.failure, Some((_, f)) if f.kind != FailureKind::Silent) {
         return None;
     }
     let (asked_ms, report) = server.report.as_ref()?;

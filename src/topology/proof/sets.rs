@@ -8,58 +8,92 @@
 //!   earlier term that came back writable, was not seen read-only since, and holds nothing that the present primary
 //!   lacks. MariaDB's positions can't show the last point, so there nothing is proven stale.
 //! - The last primary's silence keeps its claim for as long as its last answer counts; "nobody listens" ends it at once.
-//! - A primary of an earlier term that came back writable is no primary while it lacks what the last one was seen to have.
+//! - A server whose pod's term is older than one that has been claimed is no candidate (see `labels`).
+//! - No server is the primary while it lacks what the last one was seen to have: a replica that was promoted before it had
+//!   applied everything gets there, an old primary that came back does not.
+//! - A server that has not been asked yet may be the writable one: nobody is proven beside it, but who is the primary
+//!   already stays so, because new pods come all the time.
 //! - A role in the configuration is named in the evidence and decides nothing.
 
-use super::{Case, Verdict, Witness};
+use super::{Case, Conflict, ConflictKind, Verdict, Witness, labels, lacks_seen};
 use crate::topology::report::{Channel, Receiver};
 use crate::topology::server::Server;
 use crate::topology::settings::RoleHint;
 use crate::types::Gtids;
 
 /// Who is the primary of the set?
-pub(super) fn judge(case: &Case<'_>) -> Verdict {
-    if let Some(unasked) = case.servers.iter().find(|server| !server.was_asked()) {
+pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
+    let settled =
+        case.previous.primary.is_some() && case.incumbent().is_some_and(|i| case.previous.primary == Some(i.id));
+    if let Some(unasked) = case.servers.iter().find(|server| !server.was_asked() && !settled) {
         return Verdict::None { why: format!("{} has not been asked yet", unasked.address) };
     }
+    let mut told = |kind, several: &[Witness<'_>], evidence: &str| {
+        let backends = several.iter().map(|witness| witness.server.id).collect();
+        conflicts.push(Conflict { kind, backends, evidence: evidence.into() });
+    };
     let mut claimants: Vec<Witness<'_>> = case.witnesses().filter(|w| claims(case, w)).collect();
+    let mut outranked = Vec::new();
+    claimants.retain(|witness| match labels::admits(case, witness.server) {
+        Ok(()) => true,
+        Err((kind, why)) => {
+            told(kind, &[*witness], &why);
+            outranked.push(why);
+            false
+        }
+    });
     if claimants.len() > 1
         && let Some(incumbent) = case.incumbent()
         && let Some(holder) = claimants.iter().copied().find(|w| w.server.id == incumbent.id)
     {
-        claimants.retain(|w| w.server.id == incumbent.id || !is_stale(w, &holder));
+        claimants.retain(|witness| {
+            let stale = witness.server.id != incumbent.id && is_stale(witness, &holder);
+            if stale {
+                let (old, new) = (&witness.server.address, &incumbent.address);
+                let why = format!("{old} is writable, but was primary before {new} and holds nothing that it lacks");
+                told(ConflictKind::StalePrimary, &[*witness], &why);
+            }
+            !stale
+        });
     }
     match claimants.as_slice() {
-        [only] => sole(case, only),
+        [only] => sole(case, only).unwrap_or_else(|why| {
+            told(ConflictKind::MissingWrites, &[*only], &why);
+            Verdict::None { why }
+        }),
+        [] if !outranked.is_empty() => Verdict::None { why: outranked.join("; ") },
         [] => Verdict::None { why: nobody(case) },
-        several => Verdict::None { why: format!("more than one server can be written: {}", names(several)) },
+        several => {
+            let why = format!("more than one server can be written: {}", names(several));
+            told(ConflictKind::TwoWritable, several, &why);
+            Verdict::None { why }
+        }
     }
 }
 
-/// Judges the one server that claims the role.
-fn sole(case: &Case<'_>, claimant: &Witness<'_>) -> Verdict {
+/// Judges the one server that claims the role. `Err`: what it lacks.
+fn sole(case: &Case<'_>, claimant: &Witness<'_>) -> Result<Verdict, String> {
     let server = claimant.server;
     if server.beyond_doubt(claimant.asked_ms) {
-        if let Some(why) = lacks_last_primary(case, claimant) {
-            return Verdict::None { why };
-        }
+        let loss = lacks_seen(case, claimant)?.map(|loss| format!("; {loss}")).unwrap_or_default();
         let evidence = if case.servers.len() == 1 {
-            "the only server, and writable".to_owned()
+            format!("the only server, and writable{loss}")
         } else {
-            "writable, follows no server of the cluster, and no other one is writable".to_owned()
+            format!("writable, follows no server of the cluster, and no other one is writable{loss}")
         };
-        return Verdict::Proven { id: server.id, asked_ms: claimant.asked_ms, evidence };
+        return Ok(Verdict::Proven { id: server.id, asked_ms: claimant.asked_ms, evidence });
     }
     if case.previous.primary == Some(server.id) && case.incumbent().is_some_and(|s| s.id == server.id) {
-        return Verdict::Kept { id: server.id, evidence: "was writable, in doubt until it answers again".to_owned() };
+        let evidence = "was writable, in doubt until it answers again".to_owned();
+        return Ok(Verdict::Kept { id: server.id, evidence });
     }
-    Verdict::None { why: format!("{} was writable, but something speaks against it since", server.address) }
+    Ok(Verdict::None { why: format!("{} was writable, but something speaks against it since", server.address) })
 }
 
 /// Writable, and not following a server of the cluster?
 fn claims(case: &Case<'_>, witness: &Witness<'_>) -> bool {
     let report = witness.report;
-    if report.read_only || report.offline || witness.server.draining_ms.is_some() {
+    if report.read_only || report.offline || witness.server.is_unlisted() {
         return false;
     }
     !report.channels.iter().any(|channel| match source(case, channel).filter(|s| s.id != witness.server.id) {
@@ -112,28 +146,16 @@ fn is_stale(witness: &Witness<'_>, holder: &Witness<'_>) -> bool {
     witness.server.former_primary && provable && ours.contains(theirs)
 }
 
-/// A primary of an earlier term must not win by being the only one left while it lacks what the last primary had.
-fn lacks_last_primary(case: &Case<'_>, claimant: &Witness<'_>) -> Option<String> {
-    if !claimant.server.former_primary {
-        return None;
-    }
-    let last = case.previous.last_primary.as_ref().and_then(|last| case.server(last.id))?;
-    let had = last.report.as_ref().and_then(|(_, report)| report.gtids.as_deref())?;
-    let has = claimant.report.gtids.as_deref();
-    let lacking = last.id != claimant.server.id && !has.is_some_and(|has| has.contains(had));
-    lacking.then(|| {
-        let (old, new) = (&claimant.server.address, &last.address);
-        format!("{old} is writable, but was primary before {new} and lacks transactions of it")
-    })
-}
-
 fn names(several: &[Witness<'_>]) -> String {
     let name = |witness: &Witness<'_>| {
         let hint = match witness.server.role_hint {
             Some(RoleHint::Primary) => " (primary in the configuration, which proves nothing)",
             Some(RoleHint::Follower) | None => "",
         };
-        format!("{}{hint}", witness.server.address)
+        match &witness.server.pod {
+            Some(pod) => format!("{} (pod {}, label {})", witness.server.address, pod.name, pod.label.as_str()),
+            None => format!("{}{hint}", witness.server.address),
+        }
     };
     several.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -145,7 +167,7 @@ fn nobody(case: &Case<'_>) -> String {
             None => server.silence(),
             Some(witness) if witness.report.offline => "in offline_mode".to_owned(),
             Some(witness) if witness.report.read_only => "read-only".to_owned(),
-            Some(_) if server.draining_ms.is_some() => "taken out of the configuration".to_owned(),
+            Some(_) if server.is_unlisted() => "taken out of the configuration".to_owned(),
             Some(_) => "writable, but follows another server of the cluster".to_owned(),
         };
         format!("{}: {said}", server.address)

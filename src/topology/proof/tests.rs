@@ -1,5 +1,7 @@
 //! Histories: who said what when, and what the snapshot makes of it. Through [`Picture`], because memory matters.
 
+mod labels;
+
 use crate::topology::picture::Picture;
 use crate::topology::proof::Now;
 use crate::topology::report::*;
@@ -270,7 +272,11 @@ fn a_promotion_beside_a_living_primary_stops_both() {
     assert_eq!(who(&world.at(2000, [(B, Ok(rival.clone()))])), (None, 1));
     // The old one silent: its last answer still counts for a while.
     assert_eq!(who(&world.at(2500, [(A, silent()), (B, Ok(rival.clone()))])), (None, 1));
-    assert_eq!(who(&world.at(5001, [(B, Ok(rival))])), (Some(B), 2));
+    // And then it lacks what A was seen to have, until it has applied that.
+    let late = world.at(5001, [(B, Ok(rival))]);
+    assert_eq!(who(&late), (None, 1));
+    assert!(late.why.contains("lacks 1 transactions"), "{}", late.why);
+    assert_eq!(who(&world.at(5002, [(B, Ok(executed(&[(A, 10)], server(B))))])), (Some(B), 2));
 }
 
 #[test]
@@ -453,7 +459,7 @@ fn a_reload_drains_and_keeps_ids() {
     world.at(1000, [(A, Ok(server(A))), (B, Ok(replica(B, A)))]);
     world.0.configure(Source::Static { servers: vec![entry(A), entry(C)] }, now(1100));
     let topology = world.0.current().clone();
-    assert_eq!(topology.backend(BackendId(B)).unwrap().serving, Serving::Draining);
+    assert_eq!(topology.backend(BackendId(B)).unwrap().serving.as_str(), "draining");
     assert_eq!(topology.backend(BackendId(2)).unwrap().address, address(C));
     world.0.round(now(61_100));
     assert!(world.0.current().backend(BackendId(B)).is_none());
