@@ -89,7 +89,7 @@ fn read_source(section: &Section) -> Option<Source> {
             if !pods_section.is_present() {
                 pods_section.missing_table("preset = \"innodbcluster\", or whose pods these are");
             }
-            pods.map(Source::Kubernetes)
+            pods.map(|pods| Source::Kubernetes(Box::new(pods)))
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::types::{Address, BackendId, ClusterName, SessionId, Term};
 use crate::wire::capabilities::Capabilities;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A proof of the primary older than this does not carry a statement while there is doubt (milliseconds).
 const PROOF_AGE_MS_MAX: u64 = 3_000;
@@ -257,10 +257,6 @@ pub struct SessionHandle {
     pub doomed: AtomicBool,
     /// Wakes it when its connections are to be looked after.
     pub nudge: Nudge,
-    /// Whose servers it is connected to.
-    cluster: OnceLock<ClusterName>,
-    /// The terms in which the connections of both slots were made.
-    terms: [AtomicU64; 2],
     /// Server connections of both slots: backend id in the upper half, connection id in the lower; 0: none.
     connections: [AtomicU64; 2],
     /// 1 + slot that is executing; 0: none.
@@ -268,21 +264,6 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
-    /// Notes whose servers it will be connected to; only the first time counts.
-    pub fn set_cluster(&self, cluster: &ClusterName) {
-        let _ = self.cluster.set(cluster.clone());
-    }
-
-    /// Notes the term in which the connection in a slot was made; before the connection itself.
-    pub fn set_term(&self, slot: usize, term: Term) {
-        self.terms[slot].store(term.0, Ordering::Relaxed);
-    }
-
-    /// The term in which the connection in a slot was made.
-    pub fn term(&self, slot: usize) -> Term {
-        Term(self.terms[slot].load(Ordering::Relaxed))
-    }
-
     /// The connection in a slot as one number; 0: none.
     pub fn raw_connection(&self, slot: usize) -> u64 {
         self.connections[slot].load(Ordering::Relaxed)
@@ -345,8 +326,6 @@ impl Registry {
             kill: Signal::new(),
             doomed: AtomicBool::new(false),
             nudge: Nudge::default(),
-            cluster: OnceLock::new(),
-            terms: Default::default(),
             connections: Default::default(),
             active: AtomicU8::new(0),
         });
@@ -370,7 +349,7 @@ impl Registry {
     /// The sessions that are connected to servers of this cluster.
     pub fn of_cluster(&self, cluster: &ClusterName) -> Vec<Arc<SessionHandle>> {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.values().filter(|session| session.cluster.get() == Some(cluster)).cloned().collect()
+        sessions.values().filter(|session| session.nudge.cluster() == Some(cluster)).cloned().collect()
     }
 
     /// Ends all sessions, whatever they are doing.

@@ -86,7 +86,7 @@ pub enum Source {
         seeds: Vec<Address>,
     },
     /// `source = "kubernetes"`: pods, found by their labels.
-    Kubernetes(KubernetesConfig),
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 /// One entry of `servers`.

@@ -52,7 +52,7 @@ fn each_refusal_has_its_line_and_its_advice() {
 fn every_preset_is_enough_by_itself() {
     for (word, preset) in Preset::WORDS.iter().filter(|(_, preset)| *preset != Preset::Custom) {
         let config = parse(&with(&format!("preset = \"{word}\"")), "holdfast.toml", none()).unwrap();
-        assert_eq!(config.clusters[0].source, Source::Kubernetes(KubernetesConfig::new(*preset)));
+        assert_eq!(config.clusters[0].source, Source::Kubernetes(Box::new(KubernetesConfig::new(*preset))));
     }
 }
 
@@ -84,7 +84,7 @@ fn everything_that_can_be_said() {
         custom: Some(custom),
         ..KubernetesConfig::new(Preset::Custom)
     };
-    assert_eq!(config.clusters[0].source, Source::Kubernetes(expected));
+    assert_eq!(config.clusters[0].source, Source::Kubernetes(Box::new(expected)));
     // And what is printed of it is the same again.
     let printed = check::describe(&config);
     let again = parse(&printed, "printed.toml", none()).unwrap_or_else(|error| panic!("{error}\n{printed}"));
