@@ -130,6 +130,7 @@ fn settings(source: Source, user: &str) -> TopologySettings {
     TopologySettings {
         cluster: "test".into(),
         source,
+        pods: None,
         account: Account { user: user.into(), credential: Credential::password(user.as_bytes().to_vec().into()) },
         tls: Arc::new(BackendTls::disabled()),
         probe: ProbeSettings::default(),

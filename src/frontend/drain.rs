@@ -46,9 +46,11 @@ pub fn fate(topology: &Topology, slot: Slot, backend: BackendId, term: Term) -> 
     }
 }
 
-/// Wakes one session to look after its connections.
+/// Wakes one session to look after its connections, and what must be known of them for that.
 #[derive(Debug, Default)]
 pub struct Nudge {
+    /// By slot, the term in which the connection was made.
+    terms: [AtomicU64; 2],
     count: AtomicU32,
     /// By slot, the connection that is to be cut: as [`SessionHandle`] keeps it.
     cut: [AtomicU64; 2],
@@ -56,6 +58,11 @@ pub struct Nudge {
 }
 
 impl Nudge {
+    /// Notes the term in which the connection in a slot was made; before the connection itself.
+    pub fn set_term(&self, slot: Slot, term: Term) {
+        self.terms[slot.index()].store(term.0, Ordering::Relaxed);
+    }
+
     /// How often it was given.
     #[inline]
     pub fn count(&self) -> u32 {
@@ -110,7 +117,7 @@ pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Regis
 fn look_after(topology: &Topology, session: &SessionHandle) {
     let fates = [Slot::Primary, Slot::Follower].map(|slot| {
         let (backend, _) = session.connection(slot.index())?;
-        Some(fate(topology, slot, backend, session.term(slot.index())))
+        Some(fate(topology, slot, backend, Term(session.nudge.terms[slot.index()].load(Ordering::Relaxed))))
     });
     if fates.iter().flatten().any(|fate| *fate != Fate::Stay) {
         let cut = [0, 1].map(|slot| if fates[slot] == Some(Fate::Cut) { session.raw_connection(slot) } else { 0 });

@@ -177,8 +177,6 @@ pub struct SessionHandle {
     pub nudge: Nudge,
     /// The cluster it is a session of; 0: none yet.
     cluster: AtomicU64,
-    /// The terms in which the connections of both slots were made.
-    terms: [AtomicU64; 2],
     /// Server connections of both slots: backend id in the upper half, connection id in the lower; 0: none.
     connections: [AtomicU64; 2],
     /// 1 + slot that is executing; 0: none.
@@ -194,16 +192,6 @@ impl SessionHandle {
     /// True for a session of that cluster. Ids of servers and of their connections mean nothing to the others.
     pub fn is_of(&self, cluster: ClusterId) -> bool {
         self.cluster.load(Ordering::Relaxed) == cluster.0
-    }
-
-    /// Notes the term in which the connection in a slot was made; before the connection itself.
-    pub fn set_term(&self, slot: usize, term: Term) {
-        self.terms[slot].store(term.0, Ordering::Relaxed);
-    }
-
-    /// The term in which the connection in a slot was made.
-    pub fn term(&self, slot: usize) -> Term {
-        Term(self.terms[slot].load(Ordering::Relaxed))
     }
 
     /// The connection in a slot as one number; 0: none.
@@ -269,7 +257,6 @@ impl Registry {
             doomed: AtomicBool::new(false),
             nudge: Nudge::default(),
             cluster: AtomicU64::new(0),
-            terms: Default::default(),
             connections: Default::default(),
             active: AtomicU8::new(0),
         });

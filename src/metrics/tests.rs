@@ -115,6 +115,11 @@ fn every_metric_is_described_and_used() {
         backend_role("c", "b", Some(Role::Primary));
         backend_lag("c", "b", None);
         term("c", 3, true);
+        conflict("c", "two_writable");
+        watch_up("moco", "shop", true);
+        watch_event("moco", "shop", "apply");
+        watch_error("moco", "shop", "unreachable");
+        watched_pods("moco", 3);
         reload(true);
         gauge!(BUILD, "version" => "0").set(1);
     });

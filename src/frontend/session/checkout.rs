@@ -4,6 +4,7 @@
 //! follower's while that follower serves reads and is not too far behind. Losing a connection tells the session what went
 //! with it.
 
+use super::leave::is_drained;
 use super::{ClientSession, End};
 use crate::backend::{BackendConnection, BringError, ConnectError, observe};
 use crate::config::ReadFallback;
@@ -370,11 +371,6 @@ impl ClientSession {
         self.handle.set_connection(slot.index(), None);
         self.session.lost(slot)
     }
-}
-
-/// Has the server's time to end what is open run out?
-fn is_drained(server: Option<&Backend>) -> bool {
-    server.is_some_and(|server| matches!(server.serving, Serving::Drained { .. }))
 }
 
 /// Tells a new session what its first connection's login and set-up said.

@@ -121,7 +121,7 @@ impl ClientSession {
 
     /// Keeps a connection in its slot.
     pub(super) fn keep(&mut self, slot: Slot, connection: BackendConnection) {
-        self.handle.set_term(slot.index(), connection.term);
+        self.handle.nudge.set_term(slot, connection.term);
         self.handle.set_connection(slot.index(), Some((connection.backend, connection.thread_id)));
         *self.slot(slot) = Some(Box::new(connection));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Without a byte for so long the API server is away. Longer than [`super::watch::ROUND_S`], which ends each watch.
+/// Without a byte for so long the API server is away. Longer than `follow::ROUND_S`, which ends each watch.
 const READ: Duration = Duration::from_secs(70);
 
 /// Which API server, as whom.

@@ -7,12 +7,13 @@
 //! - [`preset`] \[pure\]: what each operator's labels mean.
 //! - [`pod`] \[pure\]: from a pod to the facts that are kept.
 //! - [`index`] \[pure\]: pods by cluster.
-//! - [`watch`]: lists and watches; [`Hub`] shares watches and hands out [`PodFeed`]s.
+//! - [`watch`]: [`Hub`] shares watches and hands out [`PodFeed`]s; `follow` lists and watches.
 
 pub mod index;
 pub mod pod;
 pub mod preset;
 pub mod client;
+mod follow;
 pub mod watch;
 
 pub use client::Access;
