@@ -211,6 +211,11 @@ impl BackendConnection {
         Ok(())
     }
 
+    /// COM_PING: sets ROW_COUNT() to 0 and changes nothing else.
+    pub async fn ping(&mut self) -> Result<(), BringError> {
+        accepted(self.command(&[0x0E], Answer::OnePacket).await?).map(drop)
+    }
+
     /// Asks what collation_connection is; SET NAMES does not report it.
     pub async fn collation(&mut self) -> Result<Bytes, BringError> {
         let sql = "SELECT @@SESSION.collation_connection";

@@ -19,9 +19,10 @@ use crate::wire::packet::HEADER;
 use bytes::Buf;
 
 impl ClientSession {
-    /// COM_PING: the proxy is there.
+    /// COM_PING: the proxy is there. On a server a ping sets ROW_COUNT() to 0; whoever asks for that finds it done.
     pub(super) async fn ping(&mut self, incoming: Incoming) -> Result<(), End> {
         self.skip(incoming).await?;
+        self.session.passed_by(self.session.last());
         self.ok().await
     }
 
@@ -35,7 +36,12 @@ impl ClientSession {
     /// A command without meaning to the proxy: to the transaction's connection, or the primary's.
     pub(super) async fn pass(&mut self, incoming: Incoming, command: Command) -> Result<(), End> {
         let request = Request { answer: command.answer(), ..self.plain(incoming) };
-        self.execute(request).await.map(drop)
+        let left = self.session.left();
+        self.execute(request).await?;
+        if command == Command::Statistics {
+            self.session.restore(left);
+        }
+        Ok(())
     }
 
     fn plain(&self, incoming: Incoming) -> Request {
@@ -46,11 +52,14 @@ impl ClientSession {
     /// COM_INIT_DB.
     pub(super) async fn init_db(&mut self, incoming: Incoming) -> Result<(), End> {
         let schema: Box<[u8]> = self.payload(incoming).get(1..).unwrap_or_default().into();
+        let last = self.session.last();
         let said = self.execute(self.plain(incoming)).await?;
         if said.errno.is_none() {
             self.session.set_schema(&schema);
             let slot = self.session.last();
             self.current(slot);
+            // Unlike USE it leaves the last statement's warnings.
+            self.session.passed_by(last);
         }
         Ok(())
     }
@@ -208,6 +217,14 @@ impl ClientSession {
             self.drop_connection(slot, None);
         }
         Box::pin(self.log_in_again(&payload)).await
+    }
+
+    /// The session as it was after login, for the user and the schema it has.
+    fn start_anew(&mut self) {
+        let multibyte_escape_unsafe = self.session.dialect().multibyte_escape_unsafe;
+        let dialect = Dialect { flavor: self.session.dialect().flavor, multibyte_escape_unsafe, ..Dialect::default() };
+        self.session = Session::new(self.session.schema(), dialect, STATEMENTS_MAX);
+        self.tracking = tracking(&self.identity, &self.session);
     }
 
     async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
