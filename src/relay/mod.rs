@@ -15,6 +15,7 @@ mod upload;
 
 pub use upload::{UploadError, upload};
 
+use crate::classify::{Class, Flavor};
 use crate::session::{Session, Slot};
 use crate::transport::Channel;
 use crate::wire::command::Answer;
@@ -82,6 +83,8 @@ pub struct Relay<'a> {
     pub slot: Slot,
     /// What OK packets may tell this client.
     pub tracking: &'a Tracking,
+    /// What is answered.
+    pub class: Class,
     /// The statement id to put into the answer to PREPARE.
     pub statement_id: u32,
     /// Bytes of the command at the front of the client's input, kept there until its answer is known.
@@ -137,8 +140,12 @@ impl Relay<'_> {
                     if let Ok(status) = status(kind, payload) {
                         self.on_status(status, said);
                     }
-                    // An EOF carries no state changes; the flag would speak of what only the proxy asked to be told.
-                    self.backend.input[start + HEADER + 4] &= !(STATUS_STATE_CHANGED >> 8) as u8;
+                    // An EOF carries no state changes; the flag may speak of what only the proxy asked to be told. A read
+                    // changes nothing of that: there it speaks of the transaction (MariaDB).
+                    let read = matches!(self.class, Class::Read | Class::Diagnostics);
+                    if !read || *self.tracking == Tracking::Off {
+                        self.backend.input[start + HEADER + 4] &= !(STATUS_STATE_CHANGED >> 8) as u8;
+                    }
                 }
                 Kind::Prepared => {
                     said.prepared = Prepared::read(payload, shape).ok();
@@ -174,9 +181,11 @@ impl Relay<'_> {
         for change in ok.changes() {
             self.session.observe_change(self.slot, change);
         }
+        let chained = matches!(self.class, Class::Commit { chain: true, .. } | Class::Rollback { chain: true, .. });
+        let changed_back = chained && matches!(self.session.dialect().flavor, Flavor::MySql { .. });
         let mut packet = BytesMut::with_capacity(end - start);
         packet.extend_from_slice(&self.backend.input[start..start + HEADER]);
-        rewrite(&ok, self.tracking, &mut packet);
+        rewrite(&ok, self.tracking, changed_back, &mut packet);
         let length = (packet.len() - HEADER).to_le_bytes();
         packet[..3].copy_from_slice(&length[..3]);
         let new_end = start + packet.len();

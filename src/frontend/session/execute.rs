@@ -219,6 +219,7 @@ impl ClientSession {
             session,
             slot,
             tracking,
+            class: request.statement.class,
             statement_id: request.new_id,
             command: request.incoming.length,
             kill: handle.kill.token(),
