@@ -42,9 +42,8 @@ impl Client {
     /// packets of the proxy's size.
     pub fn wanted() -> Vec<Client> {
         let names = list("HOLDFAST_CLIENTS");
-        let by_default = |c: &Client| names.is_empty() && *c != Client::Connector;
-        let wanted: Vec<Client> =
-            Client::ALL.into_iter().filter(|c| by_default(c) || names.iter().any(|n| n == c.name())).collect();
+        let is_wanted = |c: &Client| names.is_empty() || names.iter().any(|n| n == c.name());
+        let wanted: Vec<Client> = Client::ALL.into_iter().filter(is_wanted).collect();
         assert!(!wanted.is_empty(), "HOLDFAST_CLIENTS names none of {:?}", Client::ALL.map(Client::name));
         wanted
     }
