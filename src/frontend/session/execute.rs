@@ -83,6 +83,11 @@ impl ClientSession {
     /// the proxy's own count as errno 1105.
     pub(super) async fn execute(&mut self, request: Request) -> Result<Said, End> {
         let started = Instant::now();
+        if self.is_settling_due(request.statement)
+            && let Err(unavailable) = Box::pin(self.settle()).await
+        {
+            return self.unavailable(request, unavailable).await;
+        }
         let was_open = self.session.transaction().is_some();
         let route = match request.only {
             Some(slot) => Route { slot, repeatable: request.repeatable },

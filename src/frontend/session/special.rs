@@ -1,5 +1,6 @@
 //! Commands that are not statements: ping, schema, options, reset, a new user, replicas.
 
+use super::diagnostics::Owed;
 use super::execute::Request;
 use super::{ClientSession, End, Incoming, Inside, STATEMENTS_MAX, UNSEEN, tracking};
 use crate::backend::observe;
@@ -12,7 +13,8 @@ use crate::frontend::prove::Prover;
 use crate::routing;
 use crate::session::Session;
 use crate::session::Slot;
-use crate::wire::command::{Answer, Command};
+use crate::wire::capabilities::Capabilities;
+use crate::wire::command::{Answer, Command, query_text};
 use crate::wire::handshake::Attributes;
 use crate::wire::ok::{HEADER as OK_HEADER, OkPacket};
 use crate::wire::packet::HEADER;
@@ -90,6 +92,7 @@ impl ClientSession {
 
     /// COM_RESET_CONNECTION: the primary's connection is reset, the follower's is given up.
     pub(super) async fn reset_connection(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.owed = Owed::default();
         self.drop_connection(Slot::Follower, None);
         let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
         let said = self.execute(Request { only: Some(slot), ..self.plain(incoming) }).await?;
@@ -135,9 +138,29 @@ impl ClientSession {
         Ok(())
     }
 
+    /// True if `statement` leaves state on the follower that the primary's connection must have too.
+    pub(super) fn leaves_on_follower(&self, statement: Classified) -> bool {
+        self.reads_diagnostics_of_follower(statement) || routing::mirrored(self.mode, &self.session, statement)
+    }
+
+    /// Takes what a statement left on the follower to the primary's connection.
+    pub(super) async fn left_on_follower(&mut self, statement: Classified, payload: &[u8]) -> Result<(), End> {
+        if statement.class != Class::Diagnostics {
+            return self.mirror(payload).await;
+        }
+        let attributes = self.identity.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let Ok(sql) = query_text(payload, attributes) else { return Ok(()) };
+        match self.owe(sql).await {
+            Ok(()) => Ok(()),
+            Err(super::checkout::Unavailable::End(end)) => Err(end),
+            // The client has its answer already.
+            Err(_) => Err(End::Error(ErrorKind::SessionStateLost)),
+        }
+    }
+
     /// A statement inside a read-only transaction on a follower left state (a user variable, a text PREPARE) that the
     /// primary's connection must have too: it runs there as well, its answer unseen.
-    pub(super) async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
+    async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
         let deadline = super::checkout::hold_deadline(self.cluster());
         let mirrored = match self.checkout(Slot::Primary, deadline).await {
             Ok(slot) => match self.slot(slot) {
@@ -213,6 +236,7 @@ impl ClientSession {
     pub(super) async fn change_user(&mut self, incoming: Incoming) -> Result<(), End> {
         let payload = self.payload(incoming).to_vec();
         self.skip(incoming).await?;
+        self.owed = Owed::default();
         for slot in [Slot::Primary, Slot::Follower] {
             self.drop_connection(slot, None);
         }
