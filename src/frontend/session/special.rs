@@ -4,11 +4,12 @@ use super::diagnostics::Owed;
 use super::execute::Request;
 use super::{ClientSession, End, Incoming, Inside, STATEMENTS_MAX, UNSEEN, tracking};
 use crate::backend::observe;
-use crate::classify::{Class, Classified, Hint};
+use crate::classify::{Class, Classified, Flavor, Hint};
 use crate::config::ProxyProtocol;
 use crate::error::{ClientError, ErrorKind};
+use crate::frontend::facade::ServerFacade;
 use crate::frontend::gate::Gate;
-use crate::frontend::login::{ChangeRequest, LoginContext, change_user};
+use crate::frontend::login::{ChangeRequest, LoginContext, LoginError, change_user};
 use crate::frontend::prove::Prover;
 use crate::routing;
 use crate::session::Session;
@@ -19,6 +20,9 @@ use crate::wire::handshake::Attributes;
 use crate::wire::ok::{HEADER as OK_HEADER, OkPacket};
 use crate::wire::packet::HEADER;
 use bytes::Buf;
+
+/// Refused changes of user on a connection that is kept, as MariaDB allows; then the command is not served any more.
+const REFUSED_CHANGES_MAX: u8 = 3;
 
 impl ClientSession {
     /// COM_PING: the proxy is there. On a server a ping sets ROW_COUNT() to 0; whoever asks for that finds it done.
@@ -244,9 +248,8 @@ impl ClientSession {
     }
 
     /// The session as it was after login, for the user and the schema it has.
-    fn start_anew(&mut self) {
-        let multibyte_escape_unsafe = self.session.dialect().multibyte_escape_unsafe;
-        let dialect = Dialect { flavor: self.session.dialect().flavor, multibyte_escape_unsafe, ..Dialect::default() };
+    fn start_anew(&mut self, facade: &ServerFacade) {
+        let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(self.session.schema(), dialect, STATEMENTS_MAX);
         self.tracking = tracking(&self.identity, &self.session);
     }
@@ -258,7 +261,12 @@ impl ClientSession {
             Ok(greeting) => greeting,
             Err(error) => return Err(self.fatal(error.kind, error.message).await),
         };
+        if self.refused_changes == REFUSED_CHANGES_MAX {
+            self.start_anew(&greeting);
+            return self.refuse(&ClientError::new(ErrorKind::UnknownCommand, "Unknown command"), 1).await;
+        }
         let mut prover = Prover::new(listener, greeting.clone(), self.mode).staying(&gate.cluster.name);
+        let keeps = matches!(self.session.dialect().flavor, Flavor::MariaDb { .. });
         let context = LoginContext {
             facade: &greeting,
             session: self.handle.id,
@@ -278,11 +286,17 @@ impl ClientSession {
             nonce: self.identity.nonce,
             secure: self.identity.secure,
             max_packet_size: self.identity.max_packet_size,
+            keeps,
         };
         let changed = match change_user(&mut self.client, &context, &request, &mut prover).await {
             Ok(changed) => changed,
             Err(error) => {
                 tracing::info!(session = self.handle.id.0, why = error.as_str(), "user not changed");
+                if keeps && matches!(error, LoginError::Refused(_)) {
+                    self.refused_changes += 1;
+                    self.start_anew(&greeting);
+                    return Ok(());
+                }
                 return Err(End::Error(ErrorKind::AccessDenied));
             }
         };
