@@ -37,9 +37,7 @@ impl Client {
         Client::Rust,
     ];
 
-    /// Those that `HOLDFAST_CLIENTS` names, or all but mysql-connector-python: it sends a ping before each statement, which
-    /// sets ROW_COUNT() back on a server and not here, and its reader in Python takes minutes for 18 MB of compressed
-    /// packets of the proxy's size.
+    /// Those that `HOLDFAST_CLIENTS` names, or all.
     pub fn wanted() -> Vec<Client> {
         let names = list("HOLDFAST_CLIENTS");
         let is_wanted = |c: &Client| names.is_empty() || names.iter().any(|n| n == c.name());
@@ -121,6 +119,14 @@ impl Script {
             }
         }
         Script { name: self.name.clone(), scenarios }
+    }
+
+    /// The same with other names.
+    pub fn renamed(mut self, names: &[(String, String)]) -> Script {
+        for step in self.scenarios.iter_mut().flat_map(|s| s.steps.iter_mut()) {
+            names.iter().for_each(|(name, other)| *step = step.replace(name, other));
+        }
+        self
     }
 
     /// The scenario file's text again.

@@ -221,9 +221,6 @@ impl ClientSession {
         let statement = if incoming.streamed && statement.class == Class::Read { UNSEEN } else { statement };
         let left = self.leaves_on_follower(statement).then(|| self.payload(incoming).to_vec());
         let said = self.execute(execute::Request::text(incoming, statement)).await?;
-        if let Some(payload) = mirrored.filter(|_| said.errno.is_none()) {
-            self.mirror(&payload).await?;
-        }
         if said.errno.is_some() {
             return Ok(());
         }
