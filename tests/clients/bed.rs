@@ -255,6 +255,8 @@ impl Programs {
         command.args(["127.0.0.1", &port.to_string(), "app", "app", if tls { "on" } else { "off" }]).arg(file);
         command
             .env("HOLDFAST_SYNC", bed.sync.to_string())
+            // the order in which a Python set is printed
+            .env("PYTHONHASHSEED", "0")
             .env("HOLDFAST_FILE", bed.infile())
             .env("MARIADB_PLUGIN_DIR", &self.mariadb_plugins)
             .env("NODE_PATH", self.clients.join("node/node_modules"));
