@@ -13,6 +13,10 @@
 //! | `HOLDFAST_TLS` | only `off` or only `on` |
 //! | `HOLDFAST_TRANSCRIPTS` | a folder that gets every transcript |
 //!
+//! One difference is wanted: an account with MariaDB's ed25519 plugin lets a client without that plugin in through the
+//! port, since the proxy takes its password in another way, over TLS or under its RSA key, and proves it to the server with
+//! ed25519 itself. `logins.txt` leaves such clients out there.
+//!
 //! `clients/known.txt` names the differences that are known, each with its reason: they are counted, not failed.
 //!
 //! `clients/setup.sh` obtains the clients.
@@ -93,12 +97,13 @@ impl Run<'_> {
         let Some(script) = logins.for_client(self.bed.flavor(), self.client) else {
             return Differences::default();
         };
+        let script = script.renamed(self.bed.unknown_users());
         let script = if self.client.is_cli() { script.per_connection() } else { script };
         let mut found = Differences::default();
         self.bed.forget_logins();
         let server: Vec<String> = (0..2).map(|_| self.transcript(&script, Place::Server)).collect();
         self.bed.forget_logins();
-        let proxy = self.bed.proxy();
+        let proxy = self.bed.proxy(self.client);
         for (n, (state, server)) in ["cold", "warm"].iter().zip(server).enumerate() {
             let port = self.transcript(&script, Place::Port(&proxy));
             self.keep(&format!("logins-{n}"), &server, &port);
@@ -111,10 +116,12 @@ impl Run<'_> {
         let Some(script) = scenarios.for_client(self.bed.flavor(), self.client) else {
             return Differences::default();
         };
+        let script = script.renamed(self.bed.unknown_users());
         let mut found = Differences::default();
-        let proxy = self.bed.proxy();
+        let proxy = self.bed.proxy(self.client);
+        // Warm for the accounts that can log in and cold for all others, whatever ran before.
+        self.bed.forget_logins();
         self.bed.warm_logins(&proxy);
-        self.bed.fresh_databases();
         let server = self.transcript(&script, Place::Server);
         let began = |line: &str| line.starts_with("  connected") || line.starts_with("  ended with Some(0)");
         assert!(server.lines().any(began), "{} does not work on the server itself:\n{server}", self.client.name());

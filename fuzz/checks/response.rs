@@ -59,7 +59,7 @@ fn tell((kind, payload): (Kind, Vec<u8>), shape: Shape) {
     let Ok(ok) = OkPacket::read(&payload) else { return };
     for tracking in [Tracking::Off, Tracking::Variables(TrackedVariables::All)] {
         let mut out = BytesMut::new();
-        rewrite(&ok, &tracking, &mut out);
+        rewrite(&ok, &tracking, false, &mut out);
         assert!(out.len() <= payload.len() + 9, "an OK packet grew");
         let again = OkPacket::read(&out).expect("what was written can be read");
         assert_eq!((again.affected_rows, again.last_insert_id), (ok.affected_rows, ok.last_insert_id));

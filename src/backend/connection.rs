@@ -211,6 +211,11 @@ impl BackendConnection {
         Ok(())
     }
 
+    /// COM_PING: sets ROW_COUNT() to 0 and changes nothing else.
+    pub async fn ping(&mut self) -> Result<(), BringError> {
+        accepted(self.command(&[0x0E], Answer::OnePacket).await?).map(drop)
+    }
+
     /// Asks what collation_connection is; SET NAMES does not report it.
     pub async fn collation(&mut self) -> Result<Bytes, BringError> {
         let sql = "SELECT @@SESSION.collation_connection";
@@ -226,13 +231,19 @@ impl BackendConnection {
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten().unwrap_or_default())
     }
 
+    /// The one row of a small query of the proxy's own.
+    pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Bytes>>, BringError> {
+        let rows = query_text(&mut self.channel, self.capabilities, sql, ANSWER_MAX).await.map_err(broken)?;
+        rows.into_iter().next().ok_or_else(|| BringError::Broken("no row".to_owned()))
+    }
+
     /// Runs a statement of the proxy's own that answers OK. Answers the OK payload.
-    pub async fn statement(&mut self, sql: &str) -> Result<Bytes, BringError> {
+    pub async fn statement(&mut self, sql: impl AsRef<[u8]>) -> Result<Bytes, BringError> {
         let mut payload = vec![0x03];
         if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
             payload.extend_from_slice(&[0, 1]);
         }
-        payload.extend_from_slice(sql.as_bytes());
+        payload.extend_from_slice(sql.as_ref());
         accepted(self.command(&payload, Answer::Results).await?)
     }
 

@@ -63,16 +63,17 @@ impl QueryError {
 pub async fn query_text(
     channel: &mut Channel,
     capabilities: Capabilities,
-    sql: &str,
+    sql: impl AsRef<[u8]>,
     limit_bytes: usize,
 ) -> Result<Rows, QueryError> {
+    let sql = sql.as_ref();
     let mut command = BytesMut::with_capacity(3 + sql.len());
     command.put_u8(0x03);
     if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
         // No parameters, one set of them.
         command.put_slice(&[0, 1]);
     }
-    command.put_slice(sql.as_bytes());
+    command.put_slice(sql);
     let mut sequence = 0;
     channel.write_packet(&mut sequence, &command).await.map_err(PacketError::from)?;
 

@@ -13,6 +13,7 @@
 //! statement's body), `statement` (its head).
 
 mod class;
+mod diagnostics;
 mod functions;
 mod lexer;
 mod scan;
@@ -21,6 +22,7 @@ mod statement;
 mod tests;
 
 pub use class::{Class, Classified, Dialect, Flags, Flavor, Hint, SqlMode};
+pub use diagnostics::{ItemType, assigned};
 
 use lexer::Lexer;
 use statement::statement;

@@ -50,10 +50,14 @@ pub(super) fn read_keys(section: &Section) -> Option<KubernetesConfig> {
 }
 
 fn read_namespaces(section: &Section) -> Vec<String> {
-    let one = label_value(section, "namespace");
-    let several = section.list("namespaces", |text| {
-        if is_name(text) { Ok(text.to_owned()) } else { Err(format!("{} is no namespace", shown(text))) }
+    let one = section.text("namespace").map(namespace).and_then(|read| match read {
+        Ok(name) => Some(name),
+        Err(why) => {
+            section.refuse("namespace", why);
+            None
+        }
     });
+    let several = section.list("namespaces", namespace);
     if section.has("namespace") && section.has("namespaces") {
         section.refuse("namespace", "namespaces is written too: write one of them");
     }
@@ -68,6 +72,16 @@ fn read_namespaces(section: &Section) -> Vec<String> {
         section.refuse("namespaces", "one is written twice: leave one out");
     }
     all
+}
+
+/// A namespace is a DNS label (RFC 1123).
+fn namespace(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edge = text.starts_with('-') || text.ends_with('-');
+    if text.is_empty() || text.len() > VALUE_LENGTH_MAX || edge || !text.bytes().all(plain) {
+        return Err(format!("{} is no namespace: write small letters, digits and \"-\"", shown(text)));
+    }
+    Ok(text.to_owned())
 }
 
 fn read_custom(section: &Section) -> Option<CustomPreset> {

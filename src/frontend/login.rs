@@ -115,6 +115,8 @@ pub struct ChangeRequest<'a> {
     pub secure: bool,
     /// [`LoggedIn::max_packet_size`].
     pub max_packet_size: u32,
+    /// A refused change leaves the connection to the user it had (MariaDB), instead of ending it (MySQL).
+    pub keeps: bool,
 }
 
 /// Where a login leads.
@@ -179,7 +181,8 @@ pub async fn login<P: Prove>(
 }
 
 /// Serves COM_CHANGE_USER, with the same exchange and the same proof as a login; the OK packet has been sent. On an error
-/// the client has been told and the connection must be closed, as servers do. Not cancel safe.
+/// the client has been told, and the connection is closed unless [`ChangeRequest::keeps`] and a server refused. Not cancel
+/// safe.
 pub async fn change_user<P: Prove>(
     channel: &mut Channel,
     context: &LoginContext<'_>,
@@ -189,6 +192,10 @@ pub async fn change_user<P: Prove>(
     let mut client = Client::new(channel, Turn::new(request.sequence, context.peer, context.timeout));
     match answer_change(&mut client, context, request, prove).await {
         Ok(changed) => Ok(changed),
+        Err(LoginError::Refused(payload)) if request.keeps => {
+            client.write(&payload).await?;
+            Err(LoginError::Refused(payload))
+        }
         Err(error) => Err(client.refuse(error).await),
     }
 }

@@ -15,6 +15,7 @@ mod upload;
 
 pub use upload::{UploadError, upload};
 
+use crate::classify::{Class, Flavor};
 use crate::session::{Session, Slot};
 use crate::transport::Channel;
 use crate::wire::command::Answer;
@@ -30,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A frame longer than this is forwarded as it arrives, not held until it is whole (bytes).
 const WINDOW: usize = 64 * 1024;
+/// The same for a client that takes compressed frames: the more in one, the better it packs; and mysql-connector-python
+/// fails on a packet that is spread over more than two, which servers do not do below 16 MiB.
+const WINDOW_COMPRESSED: usize = 1024 * 1024;
 
 /// What a response said, as far as it came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +86,8 @@ pub struct Relay<'a> {
     pub slot: Slot,
     /// What OK packets may tell this client.
     pub tracking: &'a Tracking,
+    /// What is answered.
+    pub class: Class,
     /// The statement id to put into the answer to PREPARE.
     pub statement_id: u32,
     /// Bytes of the command at the front of the client's input, kept there until its answer is known.
@@ -139,8 +145,12 @@ impl Relay<'_> {
                     if let Ok(status) = status(kind, payload) {
                         self.on_status(status, said);
                     }
-                    // An EOF carries no state changes; the flag would speak of what only the proxy asked to be told.
-                    self.backend.input[start + HEADER + 4] &= !(STATUS_STATE_CHANGED >> 8) as u8;
+                    // An EOF carries no state changes; the flag may speak of what only the proxy asked to be told. A read
+                    // changes nothing of that: there it speaks of the transaction (MariaDB).
+                    let read = matches!(self.class, Class::Read | Class::Diagnostics);
+                    if !read || *self.tracking == Tracking::Off {
+                        self.backend.input[start + HEADER + 4] &= !(STATUS_STATE_CHANGED >> 8) as u8;
+                    }
                 }
                 Kind::Prepared => {
                     said.prepared = Prepared::read(payload, shape).ok();
@@ -176,9 +186,11 @@ impl Relay<'_> {
         for change in ok.changes() {
             self.session.observe_change(self.slot, change);
         }
+        let chained = matches!(self.class, Class::Commit { chain: true, .. } | Class::Rollback { chain: true, .. });
+        let changed_back = chained && matches!(self.session.dialect().flavor, Flavor::MySql { .. });
         let mut packet = BytesMut::with_capacity(end - start);
         packet.extend_from_slice(&self.backend.input[start..start + HEADER]);
-        rewrite(&ok, self.tracking, &mut packet);
+        rewrite(&ok, self.tracking, changed_back, &mut packet);
         let length = (packet.len() - HEADER).to_le_bytes();
         packet[..3].copy_from_slice(&length[..3]);
         let new_end = start + packet.len();
@@ -200,7 +212,8 @@ impl Relay<'_> {
     /// Writes what was scanned to the client: whole frames, or whatever is there once a frame outgrows the window.
     async fn forward(&mut self, scanner: &mut Scanner, said: &mut Said) -> io::Result<()> {
         let whole = scanner.whole();
-        let n = if whole == 0 && self.backend.input.len() >= WINDOW { scanner.passed() } else { whole };
+        let window = if self.client.is_compressed() { WINDOW_COMPRESSED } else { WINDOW };
+        let n = if whole == 0 && self.backend.input.len() >= window { scanner.passed() } else { whole };
         if n == 0 {
             return Ok(());
         }

@@ -75,8 +75,10 @@ fn split(session: &Session, statement: Classified) -> Slot {
 
 /// True if `statement`, run inside a read-only transaction on a follower, leaves state there that the primary's
 /// connection must have too: it is run there as well.
-pub fn mirrored(session: &Session, statement: Classified) -> bool {
-    session.transaction() == Some(Slot::Follower)
+pub fn mirrored(mode: Mode, session: &Session, statement: Classified) -> bool {
+    mode == Mode::Split
+        && session.transaction() == Some(Slot::Follower)
+        && statement.class != Class::Diagnostics
         && (statement.class == Class::Prepare
             || statement.class == Class::Deallocate
             || statement.flags.contains(Flags::USER_VARIABLE_WRITE))

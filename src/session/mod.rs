@@ -74,6 +74,8 @@ pub struct Session {
     tracks_all: bool,
     /// COM_SET_OPTION's last word on multi-statements; none: as at login.
     pub multi_statements: Option<bool>,
+    /// A command was answered since the last statement that sets ROW_COUNT() back where it is run.
+    row_count_due: bool,
 }
 
 impl Session {
@@ -91,6 +93,7 @@ impl Session {
             dialect,
             tracked: TrackedVariables::default(),
             multi_statements: None,
+            row_count_due: false,
             reported: false,
             tracks_all: false,
         }
@@ -172,7 +175,7 @@ impl Session {
     /// Notes that a statement of this class was answered without error on `slot`.
     #[inline]
     pub fn sent(&mut self, slot: Slot, statement: Classified) {
-        self.last = slot;
+        (self.last, self.row_count_due) = (slot, false);
         let reported = std::mem::take(&mut self.reported);
         let flags = statement.flags;
         if statement.class == Class::Set && !reported && self.is_unseen(flags) {
@@ -224,8 +227,31 @@ impl Session {
     /// Notes that something ran on `slot` that left nothing behind but its diagnostics.
     #[inline]
     pub fn ran_on(&mut self, slot: Slot) {
-        self.reported = false;
-        self.last = slot;
+        (self.last, self.row_count_due, self.reported) = (slot, false, false);
+    }
+
+    /// Where the last statement's diagnostics are, and whether its ROW_COUNT() was set back since.
+    pub fn left(&self) -> (Slot, bool) {
+        (self.last, self.row_count_due)
+    }
+
+    /// Notes that what ran since [`Session::left`] has touched neither.
+    pub fn restore(&mut self, left: (Slot, bool)) {
+        (self.last, self.row_count_due) = left;
+    }
+
+    /// Notes a command that leaves all the last statement left behind, on `last`, but ROW_COUNT(), which it sets to 0: a
+    /// ping, a change of schema.
+    pub fn passed_by(&mut self, last: Slot) {
+        self.restore((last, true));
+    }
+
+    /// True if `statement` may ask for a ROW_COUNT() that a command answered elsewhere has set back.
+    #[inline]
+    pub fn is_row_count_due(&self, statement: Classified) -> bool {
+        self.row_count_due
+            && (statement.flags.contains(Flags::DIAGNOSTICS)
+                || matches!(statement.class, Class::Call | Class::Execute | Class::Multi))
     }
 
     /// Notes the status flags of an OK or EOF from `slot`.

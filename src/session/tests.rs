@@ -160,3 +160,17 @@ fn numbers_are_told_from_words() {
         assert!(!numeric(no.as_bytes()), "{no}");
     }
 }
+
+#[test]
+fn a_ping_sets_back_the_row_count_of_the_next_statement_that_asks() {
+    let mut session = session();
+    let ask = classify(b"SELECT ROW_COUNT()", session.dialect());
+    let other = classify(b"SELECT 1", session.dialect());
+    session.sent(Slot::Follower, other);
+    assert!(!session.is_row_count_due(ask));
+    session.passed_by(session.last());
+    assert_eq!(session.last(), Slot::Follower);
+    assert!(session.is_row_count_due(ask) && !session.is_row_count_due(other));
+    session.sent(Slot::Primary, other);
+    assert!(!session.is_row_count_due(ask), "the statement's own count is there now");
+}

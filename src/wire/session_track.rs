@@ -158,8 +158,9 @@ impl Default for TrackedVariables {
     }
 }
 
-/// The payload of `ok` as this client would have got it from the server, appended to `out`.
-pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, out: &mut BytesMut) {
+/// The payload of `ok` as this client would have got it from the server, appended to `out`. `changed_back`: the server says
+/// that state has changed even where it has nothing to tell, as MySQL does of a transaction that follows another at once.
+pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, changed_back: bool, out: &mut BytesMut) {
     let mut kept = BytesMut::new();
     if let Tracking::Variables(wanted) = tracking {
         for change in ok.changes() {
@@ -179,16 +180,17 @@ pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, out: &mut BytesMut) {
             }
         }
     }
-    let status = if kept.is_empty() { ok.status & !STATUS_STATE_CHANGED } else { ok.status };
+    let changed = !kept.is_empty() || (changed_back && *tracking != Tracking::Off);
+    let status = if changed { ok.status } else { ok.status & !STATUS_STATE_CHANGED };
     out.put_u8(ok.header);
     put_lenenc(out, ok.affected_rows);
     put_lenenc(out, ok.last_insert_id);
     out.put_u16_le(status);
     out.put_u16_le(ok.warnings);
-    if !ok.info.is_empty() || !kept.is_empty() {
+    if !ok.info.is_empty() || changed {
         put_lenenc_bytes(out, ok.info);
     }
-    if !kept.is_empty() {
+    if changed {
         put_lenenc_bytes(out, &kept);
     }
 }
@@ -208,15 +210,15 @@ mod tests {
         assert_eq!(variables, [(&b"statement_id"[..], &b"16"[..]), (b"time_zone", b"+03:00")]);
 
         let mut off = BytesMut::new();
-        rewrite(&ok, &Tracking::Off, &mut off);
+        rewrite(&ok, &Tracking::Off, false, &mut off);
         assert_eq!(&off[..], b"\x00\x00\x00\x02\x00\x00\x00");
 
         let mut default = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), &mut default);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), false, &mut default);
         assert_eq!(&default[..], b"\x00\x00\x00\x02\x40\x00\x00\x00\x13\x00\x11\ttime_zone\x06+03:00");
 
         let mut all = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::All), &mut all);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::All), false, &mut all);
         assert_eq!(&all[..], SET_TIME_ZONE);
     }
 
@@ -224,7 +226,7 @@ mod tests {
     fn a_message_stays_when_the_changes_go() {
         let payload = b"\x00\x01\x00\x02\x40\x00\x00\x03abc\x12\x00\x10\x0cstatement_id\x0216";
         let mut out = BytesMut::new();
-        rewrite(&Ok::read(payload).unwrap(), &Tracking::Off, &mut out);
+        rewrite(&Ok::read(payload).unwrap(), &Tracking::Off, false, &mut out);
         assert_eq!(&out[..], b"\x00\x01\x00\x02\x00\x00\x00\x03abc");
     }
 
@@ -235,8 +237,21 @@ mod tests {
         let ok = Ok::read(payload).unwrap();
         assert_eq!(ok.changes().flat_map(|c| c.variables()).count(), 2);
         let mut out = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), &mut out);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), false, &mut out);
         assert_eq!(&out[..], b"\x00\x00\x00\x00\x40\x00\x00\x00\x11\x00\x0f\x0aautocommit\x03OFF");
+    }
+
+    #[test]
+    fn a_change_that_was_undone_at_once_leaves_its_flag() {
+        // What a 9.7 answers to COMMIT AND CHAIN, with all variables tracked.
+        let payload = b"\x00\x00\x00\x03\x40\x00\x00\x00\x12\x00\x10\x0cstatement_id\x0237";
+        let ok = Ok::read(payload).unwrap();
+        let mut out = BytesMut::new();
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), true, &mut out);
+        assert_eq!(&out[..], b"\x00\x00\x00\x03\x40\x00\x00\x00\x00");
+        let mut off = BytesMut::new();
+        rewrite(&ok, &Tracking::Off, true, &mut off);
+        assert_eq!(&off[..], b"\x00\x00\x00\x03\x00\x00\x00");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::testbed::{Flavor, Group, GroupOptions, Port, ReplicaSet, Server, SetO
 use mysql_async::prelude::Queryable;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct Bed {
     servers: Servers,
     sync: u16,
     folder: PathBuf,
+    unknown_users: Vec<(String, String)>,
 }
 
 enum Servers {
@@ -43,20 +45,49 @@ impl Bed {
             }
             Flavor::MariaDb => {
                 let mut options = SetOptions::mariadb();
-                options.server = options.server.with("max_allowed_packet=64M");
+                // Rows, not statements: `i = i + ?` with a DOUBLE is logged as text with an integer in it, and the replica
+                // comes to another number at the lowest BIGINT.
+                options.server = options.server.with("max_allowed_packet=64M").with("binlog_format=ROW");
                 Servers::Set(ReplicaSet::start(options))
             }
         };
         let folder = Testbed::get().new_folder("clients");
         let rows: String = (1..=5).map(|i| format!("{i},line {i} ünï\n")).collect();
         fs::write(folder.join("infile.csv"), rows).expect("the folder is writable");
-        let mut bed = Bed { servers, sync: 0, folder };
+        let mut bed = Bed { servers, sync: 0, folder, unknown_users: Vec::new() };
+        bed.unknown_users = bed.choose_unknown_users();
         bed.sync = serve_sync(flavor, bed.primary().port(), bed.all().iter().map(|s| s.port()).collect());
         bed
     }
 
     pub fn flavor(&self) -> Flavor {
         self.primary().flavor()
+    }
+
+    /// For names of the scenarios that no account has, those to use instead.
+    pub fn unknown_users(&self) -> &[(String, String)] {
+        &self.unknown_users
+    }
+
+    /// MySQL asks a name that it does not know for an answer of a plugin that it draws at random, once per process and name.
+    /// Not every client has every plugin, and what it says then would differ by chance: these names have drawn the default.
+    fn choose_unknown_users(&self) -> Vec<(String, String)> {
+        if self.flavor() == Flavor::MariaDb {
+            return Vec::new();
+        }
+        let drawn = |name: &&str| {
+            let candidates = ('a'..='z').map(|c| format!("{name}_{c}"));
+            let other = candidates.into_iter().find(|name| draws_default_plugin(self.primary().port(), name));
+            (
+                (*name).to_owned(),
+                other.unwrap_or_else(|| panic!("of 26 names like {name} none drew the default plugin")),
+            )
+        };
+        let all: Vec<_> = ["nobody_here", "nobody_else", "elsewhere"].iter().map(drawn).collect();
+        // known, but not from here
+        let (_, name) = &all[2];
+        self.primary().sql(&format!("CREATE USER {name}@'192.0.2.1' IDENTIFIED BY 'elsewhere'"));
+        all
     }
 
     pub fn sync_port(&self) -> u16 {
@@ -92,8 +123,8 @@ impl Bed {
     /// The schema of the suite, empty, on all servers.
     pub fn fresh_databases(&self) {
         self.primary().sql("DROP DATABASE IF EXISTS suite; CREATE DATABASE suite");
-        let _ = std::net::TcpStream::connect(("127.0.0.1", self.sync))
-            .and_then(|mut s| std::io::copy(&mut s, &mut std::io::sink()));
+        let _ =
+            TcpStream::connect(("127.0.0.1", self.sync)).and_then(|mut s| std::io::copy(&mut s, &mut std::io::sink()));
     }
 
     /// Empties what the servers remember of passwords, and the schema. LOCAL: a replica must write no event of its own.
@@ -112,12 +143,15 @@ impl Bed {
         }
     }
 
-    /// A new proxy in front of the servers, which has seen no password yet.
-    pub fn proxy(&self) -> Proxy {
+    /// A new proxy in front of the servers for that client, which has seen no password yet.
+    pub fn proxy(&self, client: Client) -> Proxy {
         let (port, tls, folder) = (Port::take(), Testbed::get().tls(), Testbed::get().new_folder("proxy"));
+        // Without TLS this client only answers challenges: asked for a password it sends it in the clear, which is not taken.
+        let only_answers = client == Client::Connector && self.flavor() == Flavor::MariaDb;
+        let source = if only_answers { ", \"server\"" } else { "" };
         let mut config = format!(
             "[[listener]]\nname = \"app\"\nlisten = \"127.0.0.1:{}\"\ncluster = \"main\"\nmode = \"split\"\n\
-             [listener.tls]\nmode = \"preferred\"\ncert = {:?}\nkey = {:?}\n[[cluster]]\nname = \"main\"\n",
+             account_source = [\"pass-through\"{source}]\n[listener.tls]\nmode = \"preferred\"\ncert = {:?}\nkey = {:?}\n[[cluster]]\nname = \"main\"\n",
             port.number(),
             tls.server_cert,
             tls.server_key
@@ -132,7 +166,8 @@ impl Bed {
                 let _ = writeln!(config, "source = \"static\"\nkind = \"async\"\nservers = [{}]", servers.join(", "));
             }
         }
-        config.push_str("[cluster.account]\nuser = \"holdfast\"\npassword = \"holdfast\"\n");
+        let account = if only_answers { "accounts" } else { "holdfast" };
+        let _ = writeln!(config, "[cluster.account]\nuser = \"{account}\"\npassword = \"{account}\"");
         fs::write(folder.join("proxy.toml"), config).expect("the folder is writable");
         let log = File::create(folder.join("proxy.log")).expect("the folder is writable");
         let child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
@@ -220,6 +255,8 @@ impl Programs {
         command.args(["127.0.0.1", &port.to_string(), "app", "app", if tls { "on" } else { "off" }]).arg(file);
         command
             .env("HOLDFAST_SYNC", bed.sync.to_string())
+            // the order in which a Python set is printed
+            .env("PYTHONHASHSEED", "0")
             .env("HOLDFAST_FILE", bed.infile())
             .env("MARIADB_PLUGIN_DIR", &self.mariadb_plugins)
             .env("NODE_PATH", self.clients.join("node/node_modules"));
@@ -281,6 +318,23 @@ impl Programs {
         let _ = writeln!(transcript, "  ended with {:?}", status.code());
         transcript
     }
+}
+
+/// Whether the server goes on with caching_sha2_password when that name logs in; otherwise it asks to switch.
+fn draws_default_plugin(port: u16, name: &str) -> bool {
+    let mut server = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    let mut header = [0; 4];
+    server.read_exact(&mut header).expect("the greeting");
+    let mut greeting = vec![0; usize::from(header[0])];
+    server.read_exact(&mut greeting).expect("all of it");
+    // PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH; an answer that fits no password
+    let mut response = [&0x0008_8200_u32.to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[45], &[0; 23]].concat();
+    response.extend([name.as_bytes(), &[0, 32], &[b'x'; 32], b"caching_sha2_password\0"].concat());
+    let header = [u8::try_from(response.len()).expect("short"), 0, 0, 1];
+    server.write_all(&[&header[..], &response].concat()).expect("the server reads");
+    let mut first = [0; 5];
+    server.read_exact(&mut first).expect("a packet");
+    first[4] != 0xFE
 }
 
 /// Serves a port that closes each connection once all servers have what the primary has.

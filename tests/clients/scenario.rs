@@ -37,14 +37,11 @@ impl Client {
         Client::Rust,
     ];
 
-    /// Those that `HOLDFAST_CLIENTS` names, or all but mysql-connector-python: it sends a ping before each statement, which
-    /// sets ROW_COUNT() back on a server and not here, and its reader in Python takes minutes for 18 MB of compressed
-    /// packets of the proxy's size.
+    /// Those that `HOLDFAST_CLIENTS` names, or all.
     pub fn wanted() -> Vec<Client> {
         let names = list("HOLDFAST_CLIENTS");
-        let by_default = |c: &Client| names.is_empty() && *c != Client::Connector;
-        let wanted: Vec<Client> =
-            Client::ALL.into_iter().filter(|c| by_default(c) || names.iter().any(|n| n == c.name())).collect();
+        let is_wanted = |c: &Client| names.is_empty() || names.iter().any(|n| n == c.name());
+        let wanted: Vec<Client> = Client::ALL.into_iter().filter(is_wanted).collect();
         assert!(!wanted.is_empty(), "HOLDFAST_CLIENTS names none of {:?}", Client::ALL.map(Client::name));
         wanted
     }
@@ -122,6 +119,14 @@ impl Script {
             }
         }
         Script { name: self.name.clone(), scenarios }
+    }
+
+    /// The same with other names.
+    pub fn renamed(mut self, names: &[(String, String)]) -> Script {
+        for step in self.scenarios.iter_mut().flat_map(|s| s.steps.iter_mut()) {
+            names.iter().for_each(|(name, other)| *step = step.replace(name, other));
+        }
+        self
     }
 
     /// The scenario file's text again.

@@ -217,6 +217,7 @@ async fn serve(channel: Channel, session: SessionId, shared: &Shared) -> Result<
             capabilities: client.capabilities,
             nonce: client.nonce,
             secure: client.secure,
+            keeps: false,
             max_packet_size: client.max_packet_size,
         };
         client.nonce = change_user(&mut client.channel, &context, &request, &mut prover).await?.nonce;

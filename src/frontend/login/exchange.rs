@@ -102,7 +102,7 @@ impl Proven {
         };
         let mut ok = BytesMut::new();
         match OkPacket::read(&self.ok) {
-            Ok(packet) => rewrite(&packet, &tracking, &mut ok),
+            Ok(packet) => rewrite(&packet, &tracking, false, &mut ok),
             Err(error) => return Err(ClientError::new(ErrorKind::NoBackend, error.to_string()).into()),
         }
         if self.fast {

@@ -83,6 +83,11 @@ impl ClientSession {
     /// the proxy's own count as errno 1105.
     pub(super) async fn execute(&mut self, request: Request) -> Result<Said, End> {
         let started = Instant::now();
+        if self.is_settling_due(request.statement)
+            && let Err(unavailable) = Box::pin(self.settle()).await
+        {
+            return self.unavailable(request, unavailable).await;
+        }
         let was_open = self.session.transaction().is_some();
         let route = match request.only {
             Some(slot) => Route { slot, repeatable: request.repeatable },
@@ -185,7 +190,7 @@ impl ClientSession {
 
     /// Sends the request on the connection in `slot` and relays the answer.
     async fn attempt(&mut self, request: &mut Request, slot: Slot, repeatable: bool) -> Attempt {
-        let owned = match self.ready_prepared(request, slot).await {
+        let owned = match self.ready(request, slot).await {
             Ok(owned) => owned,
             Err(why) => return self.prepare_failed(why, slot),
         };
@@ -200,16 +205,13 @@ impl ClientSession {
             return Attempt::Again(slot);
         };
         let length = request.incoming.length;
-        let sent = match (&owned, request.incoming.streamed) {
-            (_, true) => upload(client, &mut connection.channel).await,
-            (Some(bytes), false) => connection.channel.write_all(bytes).await.map_err(|_| UploadError::Backend),
-            (None, false) => {
-                connection.channel.write_all(&client.input[..length]).await.map_err(|_| UploadError::Backend)
-            }
-        };
-        if request.incoming.streamed {
+        let sent = if request.incoming.streamed {
             request.incoming.length = 0;
-        }
+            upload(client, &mut connection.channel).await
+        } else {
+            let command = owned.as_deref().unwrap_or(&client.input[..length]);
+            connection.channel.write_all(command).await.map_err(|_| UploadError::Backend)
+        };
         if sent == Err(UploadError::Client) {
             self.drop_connection(slot, None);
             return Attempt::End(End::ClientGone);
@@ -223,6 +225,7 @@ impl ClientSession {
             session,
             slot,
             tracking,
+            class: request.statement.class,
             statement_id: request.new_id,
             command: request.incoming.length,
             kill: handle.kill.token(),
@@ -257,6 +260,18 @@ impl ClientSession {
                 self.backend_lost(request, slot, Lost { whole: true, clean: false, repeatable: false, was_open, said })
             }
         }
+    }
+
+    /// Readies the connection in `slot` for the request: what a command answered elsewhere would have done there, and the
+    /// prepared statement. Answers the packet to send instead of the client's, if it must be another.
+    #[inline]
+    async fn ready(&mut self, request: &Request, slot: Slot) -> Result<Option<BytesMut>, PrepareFailed> {
+        if self.session.is_row_count_due(request.statement)
+            && let Some(connection) = self.slot(slot)
+        {
+            connection.ping().await.map_err(|_| PrepareFailed::Broken)?;
+        }
+        self.ready_prepared(request, slot).await
     }
 
     fn prepare_failed(&mut self, why: PrepareFailed, slot: Slot) -> Attempt {

@@ -4,6 +4,7 @@
 use super::checkout::transaction_lost;
 use super::execute::{Attempt, Request};
 use super::{ClientSession, End};
+use crate::backend::BringError;
 use crate::classify::{Class, Flags};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
@@ -15,6 +16,10 @@ use crate::wire::err::ErrPacket;
 use crate::wire::packet::write_packet;
 use bytes::BytesMut;
 use std::sync::atomic::Ordering;
+
+/// What a server says of a write in a read-only transaction, as a follower does not say it: its own reason comes first.
+const READ_ONLY_TRANSACTION: &str = "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO=1792, \
+     MESSAGE_TEXT='Cannot execute statement in a READ ONLY transaction.'";
 
 /// What is known of an answer that was lost.
 pub(super) struct Lost {
@@ -52,10 +57,7 @@ impl ClientSession {
         connection.channel.release();
         let cluster = self.cluster().clone();
         if slot == Slot::Follower && self.session.transaction() == Some(Slot::Follower) {
-            let message = b"Cannot execute statement in a READ ONLY transaction.";
-            let mut packet = BytesMut::new();
-            write_packet(&mut packet, &mut 1, &ErrPacket { code: 1792, state: *b"25006", message }.payload());
-            return Attempt::Refused(packet.freeze());
+            return self.refused_in_read_only_transaction().await;
         }
         if slot == Slot::Follower {
             tracing::debug!(session = self.handle.id.0, errno, "refused by a follower, run on the primary");
@@ -72,6 +74,24 @@ impl ClientSession {
             // Asked again, the same server is the primary (or none is): its word stands.
             _ => Attempt::Refused(packet),
         }
+    }
+
+    /// What the server would have said itself, raised on the follower so that SHOW WARNINGS finds it there instead of the
+    /// follower's own reason.
+    async fn refused_in_read_only_transaction(&mut self) -> Attempt {
+        let raised = match self.follower.as_mut() {
+            Some(connection) => connection.statement(READ_ONLY_TRANSACTION).await,
+            None => Err(BringError::Broken("connection closed".to_owned())),
+        };
+        if let Err(BringError::Refused { errno, message }) = raised {
+            self.session.ran_on(Slot::Follower);
+            let err = ErrPacket { code: errno, state: *b"25006", message: message.as_bytes() };
+            let mut packet = BytesMut::new();
+            write_packet(&mut packet, &mut 1, &err.payload());
+            return Attempt::Refused(packet.freeze());
+        }
+        self.drop_connection(Slot::Follower, Some(Hint::ConnectionLost));
+        Attempt::Failed(transaction_lost(), 1)
     }
 
     /// The connection ended before the answer did.

@@ -13,6 +13,7 @@
 //! The session keeps at most two backend connections for its lifetime: one to the primary, one to a follower.
 
 mod checkout;
+mod diagnostics;
 mod execute;
 mod kill;
 mod leave;
@@ -33,7 +34,7 @@ use crate::classify::{Class, Flags, classify};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::Held;
 use crate::metrics::{self};
-use crate::routing::{self, Mode};
+use crate::routing::Mode;
 use crate::session::{Pin, Pins, Session, Slot};
 use crate::transport::Channel;
 use crate::types::ClusterName;
@@ -71,6 +72,10 @@ pub struct ClientSession {
     waiting: Option<(Held, metrics::Hold)>,
     /// The nudges it has followed, and whether it has yet to leave a server.
     nudged: (u32, bool),
+    /// COM_CHANGE_USER was refused so many times, where the connection is kept then.
+    refused_changes: u8,
+    /// User variables that only the follower's connection has.
+    owed: diagnostics::Owed,
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -107,6 +112,8 @@ impl ClientSession {
             lost_long_data: false,
             waiting: None,
             nudged: (0, false),
+            refused_changes: 0,
+            owed: diagnostics::Owed::default(),
             pinned: (Pins::default(), Vec::new()),
         }
     }
@@ -217,13 +224,13 @@ impl ClientSession {
             return self.kill(target, query).await;
         }
         let statement = if incoming.streamed && statement.class == Class::Read { UNSEEN } else { statement };
-        let mirrored = routing::mirrored(&self.session, statement).then(|| self.payload(incoming).to_vec());
+        let left = self.leaves_on_follower(statement).then(|| self.payload(incoming).to_vec());
         let said = self.execute(execute::Request::text(incoming, statement)).await?;
-        if let Some(payload) = mirrored.filter(|_| said.errno.is_none()) {
-            self.mirror(&payload).await?;
-        }
         if said.errno.is_some() {
             return Ok(());
+        }
+        if let Some(payload) = left {
+            self.left_on_follower(statement, &payload).await?;
         }
         if statement.flags.contains(Flags::SESSION_TRACK) {
             self.reread_tracked().await?;

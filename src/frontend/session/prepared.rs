@@ -180,6 +180,7 @@ impl ClientSession {
             Some(slot) => self.on_slot(incoming, id, slot, Answer::OnePacket).await,
             None => {
                 self.skip(incoming).await?;
+                self.session.passed_by(self.session.last());
                 self.ok().await
             }
         }

@@ -1,27 +1,34 @@
 //! Commands that are not statements: ping, schema, options, reset, a new user, replicas.
 
+use super::diagnostics::Owed;
 use super::execute::Request;
 use super::{ClientSession, End, Incoming, Inside, STATEMENTS_MAX, UNSEEN, tracking};
 use crate::backend::observe;
-use crate::classify::{Class, Classified, Hint};
+use crate::classify::{Class, Classified, Flavor, Hint};
 use crate::config::ProxyProtocol;
 use crate::error::{ClientError, ErrorKind};
+use crate::frontend::facade::ServerFacade;
 use crate::frontend::gate::Gate;
-use crate::frontend::login::{ChangeRequest, LoginContext, change_user};
+use crate::frontend::login::{ChangeRequest, LoginContext, LoginError, change_user};
 use crate::frontend::prove::Prover;
 use crate::routing;
 use crate::session::Session;
 use crate::session::Slot;
-use crate::wire::command::{Answer, Command};
+use crate::wire::capabilities::Capabilities;
+use crate::wire::command::{Answer, Command, query_text};
 use crate::wire::handshake::Attributes;
 use crate::wire::ok::{HEADER as OK_HEADER, OkPacket};
 use crate::wire::packet::HEADER;
 use bytes::Buf;
 
+/// Refused changes of user on a connection that is kept, as MariaDB allows; then the command is not served any more.
+const REFUSED_CHANGES_MAX: u8 = 3;
+
 impl ClientSession {
-    /// COM_PING: the proxy is there.
+    /// COM_PING: the proxy is there. On a server a ping sets ROW_COUNT() to 0; whoever asks for that finds it done.
     pub(super) async fn ping(&mut self, incoming: Incoming) -> Result<(), End> {
         self.skip(incoming).await?;
+        self.session.passed_by(self.session.last());
         self.ok().await
     }
 
@@ -35,7 +42,12 @@ impl ClientSession {
     /// A command without meaning to the proxy: to the transaction's connection, or the primary's.
     pub(super) async fn pass(&mut self, incoming: Incoming, command: Command) -> Result<(), End> {
         let request = Request { answer: command.answer(), ..self.plain(incoming) };
-        self.execute(request).await.map(drop)
+        let left = self.session.left();
+        self.execute(request).await?;
+        if command == Command::Statistics {
+            self.session.restore(left);
+        }
+        Ok(())
     }
 
     fn plain(&self, incoming: Incoming) -> Request {
@@ -46,11 +58,14 @@ impl ClientSession {
     /// COM_INIT_DB.
     pub(super) async fn init_db(&mut self, incoming: Incoming) -> Result<(), End> {
         let schema: Box<[u8]> = self.payload(incoming).get(1..).unwrap_or_default().into();
+        let last = self.session.last();
         let said = self.execute(self.plain(incoming)).await?;
         if said.errno.is_none() {
             self.session.set_schema(&schema);
             let slot = self.session.last();
             self.current(slot);
+            // Unlike USE it leaves the last statement's warnings.
+            self.session.passed_by(last);
         }
         Ok(())
     }
@@ -81,6 +96,7 @@ impl ClientSession {
 
     /// COM_RESET_CONNECTION: the primary's connection is reset, the follower's is given up.
     pub(super) async fn reset_connection(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.owed = Owed::default();
         self.drop_connection(Slot::Follower, None);
         let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
         let said = self.execute(Request { only: Some(slot), ..self.plain(incoming) }).await?;
@@ -126,9 +142,29 @@ impl ClientSession {
         Ok(())
     }
 
+    /// True if `statement` leaves state on the follower that the primary's connection must have too.
+    pub(super) fn leaves_on_follower(&self, statement: Classified) -> bool {
+        self.reads_diagnostics_of_follower(statement) || routing::mirrored(self.mode, &self.session, statement)
+    }
+
+    /// Takes what a statement left on the follower to the primary's connection.
+    pub(super) async fn left_on_follower(&mut self, statement: Classified, payload: &[u8]) -> Result<(), End> {
+        if statement.class != Class::Diagnostics {
+            return self.mirror(payload).await;
+        }
+        let attributes = self.identity.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let Ok(sql) = query_text(payload, attributes) else { return Ok(()) };
+        match self.owe(sql).await {
+            Ok(()) => Ok(()),
+            Err(super::checkout::Unavailable::End(end)) => Err(end),
+            // The client has its answer already.
+            Err(_) => Err(End::Error(ErrorKind::SessionStateLost)),
+        }
+    }
+
     /// A statement inside a read-only transaction on a follower left state (a user variable, a text PREPARE) that the
     /// primary's connection must have too: it runs there as well, its answer unseen.
-    pub(super) async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
+    async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
         let deadline = super::checkout::hold_deadline(self.cluster());
         let mirrored = match self.checkout(Slot::Primary, deadline).await {
             Ok(slot) => match self.slot(slot) {
@@ -204,10 +240,18 @@ impl ClientSession {
     pub(super) async fn change_user(&mut self, incoming: Incoming) -> Result<(), End> {
         let payload = self.payload(incoming).to_vec();
         self.skip(incoming).await?;
+        self.owed = Owed::default();
         for slot in [Slot::Primary, Slot::Follower] {
             self.drop_connection(slot, None);
         }
         Box::pin(self.log_in_again(&payload)).await
+    }
+
+    /// The session as it was after login, for the user and the schema it has.
+    fn start_anew(&mut self, facade: &ServerFacade) {
+        let dialect = facade.dialect(self.identity.collation);
+        self.session = Session::new(self.session.schema(), dialect, STATEMENTS_MAX);
+        self.tracking = tracking(&self.identity, &self.session);
     }
 
     async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
@@ -217,7 +261,12 @@ impl ClientSession {
             Ok(greeting) => greeting,
             Err(error) => return Err(self.fatal(error.kind, error.message).await),
         };
+        if self.refused_changes == REFUSED_CHANGES_MAX {
+            self.start_anew(&greeting);
+            return self.refuse(&ClientError::new(ErrorKind::UnknownCommand, "Unknown command"), 1).await;
+        }
         let mut prover = Prover::new(listener, greeting.clone(), self.mode).staying(&gate.cluster.name);
+        let keeps = matches!(self.session.dialect().flavor, Flavor::MariaDb { .. });
         let context = LoginContext {
             facade: &greeting,
             session: self.handle.id,
@@ -237,11 +286,17 @@ impl ClientSession {
             nonce: self.identity.nonce,
             secure: self.identity.secure,
             max_packet_size: self.identity.max_packet_size,
+            keeps,
         };
         let changed = match change_user(&mut self.client, &context, &request, &mut prover).await {
             Ok(changed) => changed,
             Err(error) => {
                 tracing::info!(session = self.handle.id.0, why = error.as_str(), "user not changed");
+                if keeps && matches!(error, LoginError::Refused(_)) {
+                    self.refused_changes += 1;
+                    self.start_anew(&greeting);
+                    return Ok(());
+                }
                 return Err(End::Error(ErrorKind::AccessDenied));
             }
         };
