@@ -12,8 +12,8 @@ K8S_COMMIT=faecb196815e248d3ecfb03c680a4507229c2a56   # what upstream built that
 
 part_kubernetes() {
   P=$TESTBED/parts/kubernetes
-  [ -e "$P/.ok" ] || k8s_alone
-  if [ "$(head -n 1 "$P/.ok" 2>/dev/null)" = "$RECIPE $P" ]; then
+  k8s_present || k8s_alone
+  if k8s_present; then
     say "kubernetes: present ($(sed -n 2p "$P/.ok"))"
   else
     rm -rf "$P"; mkdir -p "$P"
@@ -24,6 +24,8 @@ part_kubernetes() {
   use kubernetes ETCD="$P/etcd" KUBE_APISERVER="$P/kube-apiserver" \
     KUBE_CONTROLLER_MANAGER="$P/kube-controller-manager" KUBECTL="$P/kubectl"
 }
+
+k8s_present() { [ "$(head -n 1 "$P/.ok" 2>/dev/null)" = "$RECIPE $P" ]; }
 
 # Minutes of compiling must not keep others from the servers that are there: one setup at a time compiles (lock 8), and
 # meanwhile gives up setup.sh's own lock (9). Whoever waits for 8 has given up 9, so neither waits for the other.
