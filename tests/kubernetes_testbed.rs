@@ -10,7 +10,7 @@ use std::time::Duration;
 use testbed::kubernetes::kubeblocks::{self, PodGroup};
 use testbed::kubernetes::{
     ControlPlane, ControlPlaneOptions, Network, Node, NodeOptions, Program, Runner, RunningPod, Scope, is_ready,
-    mysqld, pod_ip,
+    mysqld, pod_ip, program,
 };
 use testbed::{ServerOptions, until};
 
@@ -286,4 +286,58 @@ fn the_network_of_pods_dies_with_a_killed_test_process() {
     child.wait().expect("it ended");
 
     until("the network is gone", SOON, || !there());
+}
+
+#[test]
+fn probes_and_hooks_are_taken_from_the_pod() {
+    let plane = ControlPlane::start();
+    let marks = testbed::Testbed::get().new_folder("marks");
+    // a web server of one line: the page is there once the folder has it
+    let runner: Runner = Arc::new(|pod, sandbox| {
+        let mut command = Command::new("python3");
+        command.args(["-m", "http.server", "8080", "--directory"]).arg(sandbox.volume(pod, "site"));
+        Program { command, ready: program::as_specified(pod, sandbox.ip) }
+    });
+    let node = Node::start(&plane, NodeOptions::running(runner));
+    let stopping = marks.join("stopping");
+    plane.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "terminationGracePeriodSeconds": 30,
+            "containers": [{
+                "name": "web", "image": "web", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}},
+                "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", format!("hostname > {}", stopping.display())]}}},
+            }],
+            "volumes": [{"name": "site", "emptyDir": {}}],
+        },
+    }));
+    let web = node.pod("default", "web");
+    plane.wait_pod("default", "web", "runs", |pod| pod_ip(pod).is_some() && !is_ready(pod));
+    std::fs::write(web.folder().join("volumes/site/readyz"), "yes").expect("the volume is there");
+    plane.wait_pod_ready("default", "web");
+
+    plane.delete_pod("default", "web", None);
+
+    plane.wait_pod_gone("default", "web");
+    assert_eq!(std::fs::read_to_string(stopping).expect("the hook ran").trim(), "web");
+    assert_eq!(web.pid(), None);
+}
+
+#[test]
+fn a_pod_that_is_removed_by_force_is_gone_for_those_who_hold_it_too() {
+    let plane = ControlPlane::start();
+    let node = Node::start(&plane, NodeOptions::running(mysqld(|_, _| ServerOptions::mysql())));
+    plane.apply(&pod("db"));
+    plane.wait_pod_ready("default", "db");
+    let db = node.pod("default", "db");
+
+    plane.delete_pod("default", "db", Some(0));
+
+    until("its process is gone", SOON, || db.pid().is_none());
+    until("so is its address", SOON, || {
+        let error =
+            std::net::TcpStream::connect_timeout(&db.addr(), Duration::from_secs(10)).expect_err("nobody is there");
+        error.kind() == std::io::ErrorKind::HostUnreachable
+    });
 }

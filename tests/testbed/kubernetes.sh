@@ -3,7 +3,7 @@
 # Debian has no binary package of the API server, but bookworm's source package `kubernetes` (1.20.2, upstream's tarball
 # with its vendored dependencies) builds with bookworm's Go 1.19. etcd is bookworm's own binary. Only what the tests run is
 # built, without cloud providers. All of it happens in TESTBED/build/kubernetes, which is removed at the end: 2 GB while
-# building, 0.2 GB kept; about 5 minutes on two idle cores. Interrupted, the next run takes up what was compiled.
+# building, 0.2 GB kept; 4.3 minutes of processor time. Interrupted, the next run takes up what was compiled.
 #
 # Needs, beyond setup.sh's own: dpkg-source (dpkg-dev) and a C library of bookworm's age or later (etcd and Go link to it).
 # HOLDFAST_TESTBED_JOBS: how many packages are compiled at once; default 2.
@@ -12,8 +12,8 @@ K8S_COMMIT=faecb196815e248d3ecfb03c680a4507229c2a56   # what upstream built that
 
 part_kubernetes() {
   P=$TESTBED/parts/kubernetes
-  [ -e "$P/.ok" ] || k8s_alone
-  if [ "$(head -n 1 "$P/.ok" 2>/dev/null)" = "$RECIPE $P" ]; then
+  k8s_present || k8s_alone
+  if k8s_present; then
     say "kubernetes: present ($(sed -n 2p "$P/.ok"))"
   else
     rm -rf "$P"; mkdir -p "$P"
@@ -24,6 +24,8 @@ part_kubernetes() {
   use kubernetes ETCD="$P/etcd" KUBE_APISERVER="$P/kube-apiserver" \
     KUBE_CONTROLLER_MANAGER="$P/kube-controller-manager" KUBECTL="$P/kubectl"
 }
+
+k8s_present() { [ "$(head -n 1 "$P/.ok" 2>/dev/null)" = "$RECIPE $P" ]; }
 
 # Minutes of compiling must not keep others from the servers that are there: one setup at a time compiles (lock 8), and
 # meanwhile gives up setup.sh's own lock (9). Whoever waits for 8 has given up 9, so neither waits for the other.
@@ -38,7 +40,7 @@ k8s_make() { # BUILD FOLDER
   local b=$1 begin; begin=$(now)
   command -v dpkg-source > /dev/null || die "kubernetes: no dpkg-source on this host: install dpkg-dev"
   mkdir -p "$b"/{dl,bin,tools}
-  say "kubernetes: building $K8S_VERSION from source; about 5 minutes on two idle cores"
+  say "kubernetes: building $K8S_VERSION from source; takes 4 to 5 minutes of processor time"
   [ -e "$b/.tools" ] || k8s_tools "$b"
   [ -e "$b/.source" ] || k8s_source "$b"
   flock -u 9

@@ -132,6 +132,14 @@ impl Place {
         self.set_link("up");
     }
 
+    /// Takes the pod's address off the network for good: who asks for it is told that there is no such host.
+    pub fn leave(&self) {
+        // Either may have gone with the network. The link first: while it is there, an address that is asked for is found
+        // again, and then lost in silence.
+        let _ = ip(Some(self.bridge), &[format!("link del {}", self.link)]);
+        let _ = ip(None, &[format!("neigh del {} dev {}", self.ip, self.uplink)]);
+    }
+
     /// Loses what these two pods send each other, and nothing else; [`Place::join_with`] mends it.
     pub fn cut_from(&self, other: &Place) {
         self.route_to(other, "replace");
@@ -177,9 +185,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = ip(None, &[format!("neigh del {} dev {}", self.ip, self.uplink)]);
-        // the links would only go some time after the holder
-        let _ = ip(Some(self.bridge), &[format!("link del {}", self.link)]);
+        self.leave();
     }
 }
 

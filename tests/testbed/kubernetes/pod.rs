@@ -4,7 +4,7 @@
 //!             bound          process ends, restartPolicy Always
 //!   (watched) ─────▶ Running ◀──────────────┐
 //!                     │   └─────────────────┘
-//!                     │ deletionTimestamp: SIGTERM     grace over: SIGKILL
+//!                     │ deletionTimestamp: preStop, then SIGTERM; grace over: SIGKILL
 //!                     ▼
 //!                Terminating ──────▶ deleted with grace 0 ──▶ (gone)
 //! ```
@@ -21,6 +21,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -179,27 +180,26 @@ pub(super) trait Report {
     fn remove(&self, pod: &RunningPod) -> bool;
 }
 
-/// Runs the pod to its end. A thread of its own does this.
+/// Runs the pod to its end. A thread of its own does this. Then nothing of it is left, though a test may still hold it.
 pub(super) fn work(pod: &RunningPod, object: &Pod, run: &Runner, probe_period: Duration, report: &impl Report) {
+    live(pod, object, run, probe_period, report);
+    if pod.daemon.try_signal("KILL") {
+        pod.daemon.wait_exit(Duration::from_secs(10));
+    }
+    pod.place.leave();
+}
+
+fn live(pod: &RunningPod, object: &Pod, run: &Runner, probe_period: Duration, report: &impl Report) {
     let mut probe: Option<Probe> = None;
     let mut life = Life::new(object);
     let mut next_probe = Instant::now();
-    let mut terminate_by: Option<Instant> = None;
+    let mut end: Option<Ending> = None;
     let mut next_report = Instant::now();
     loop {
         let running = pod.daemon.running();
         match pod.orders() {
             Orders::Kill => return,
-            Orders::Terminate { grace } => match terminate_by {
-                None => {
-                    terminate_by = Some(Instant::now() + grace);
-                    pod.daemon.try_signal(if grace.is_zero() { "KILL" } else { "TERM" });
-                }
-                Some(limit) if Instant::now() > limit => {
-                    pod.daemon.try_signal("KILL");
-                }
-                Some(_) => {}
-            },
+            Orders::Terminate { grace } => end.get_or_insert_with(|| Ending::begin(pod, object, grace)).go_on(pod),
             Orders::Run if !running && (probe.is_none() || pod.restart.load(Ordering::SeqCst)) => {
                 if probe.is_some() {
                     pod.ready.store(false, Ordering::SeqCst);
@@ -222,7 +222,7 @@ pub(super) fn work(pod: &RunningPod, object: &Pod, run: &Runner, probe_period: D
             next_probe = Instant::now() + probe_period;
         }
         pod.ready.store(life.ready, Ordering::SeqCst);
-        if pid.is_none() && terminate_by.is_some() {
+        if pid.is_none() && end.is_some() {
             if report.remove(pod) {
                 return;
             }
@@ -232,6 +232,39 @@ pub(super) fn work(pod: &RunningPod, object: &Pod, run: &Runner, probe_period: D
             next_report = Instant::now() + Duration::from_millis(if life.unreported { 200 } else { 0 });
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The end of a pod that was deleted.
+struct Ending {
+    kill_at: Instant,
+    /// The preStop command, while it runs.
+    hook: Option<Daemon>,
+    told: bool,
+}
+
+impl Ending {
+    /// The grace period begins. A preStop hook's program is the test's own, run in the pod's namespaces.
+    fn begin(pod: &RunningPod, object: &Pod, grace: Duration) -> Ending {
+        let container = object.spec.as_ref().and_then(|s| s.containers.first());
+        let hook = container.and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref()?.exec.as_ref()?.command.clone());
+        let hook = hook.filter(|_| pod.daemon.running() && !grace.is_zero()).map(|words| {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            let daemon = Daemon::new("pre-stop");
+            daemon.run(&pod.place.inside(&command)).unwrap_or_else(|e| panic!("{e}"));
+            daemon
+        });
+        Ending { kill_at: Instant::now() + grace, hook, told: false }
+    }
+
+    fn go_on(&mut self, pod: &RunningPod) {
+        if Instant::now() >= self.kill_at {
+            pod.daemon.try_signal("KILL");
+        } else if !self.told && self.hook.as_ref().is_none_or(|hook| !hook.running()) {
+            self.told = true;
+            pod.daemon.try_signal("TERM");
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::testbed::ServerOptions;
 use crate::testbed::server::{Site, copy_template, option_file, server_program};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,44 @@ pub fn mysqld(options: impl Fn(&Pod, &Sandbox) -> ServerOptions + Send + Sync + 
         let mut command = Command::new(server_program(options.flavor));
         command.arg(format!("--defaults-file={}", file.display()));
         Program { command, ready: Box::new(greets) }
+    })
+}
+
+/// The readinessProbe of the pod's first container: httpGet and tcpSocket, with ports by number or name; always ready if there
+/// is none. Exec probes are the runner's to replace: there is no image whose programs they could be.
+pub fn as_specified(pod: &Pod, ip: Ipv4Addr) -> Probe {
+    let container = pod.spec.as_ref().and_then(|s| s.containers.first());
+    let Some(probe) = container.and_then(|c| c.readiness_probe.as_ref()) else { return Box::new(|_| true) };
+    let number = |port: &IntOrString| match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(name) => {
+            let ports = container.and_then(|c| c.ports.as_ref())?;
+            let named = ports.iter().find(|p| p.name.as_ref() == Some(name))?;
+            u16::try_from(named.container_port).ok()
+        }
+    };
+    if let Some(get) = &probe.http_get {
+        return http(ip, number(&get.port).expect("a port"), get.path.as_deref().unwrap_or("/"));
+    }
+    let socket = probe.tcp_socket.as_ref().expect("a readiness probe of kind httpGet or tcpSocket");
+    tcp(ip, number(&socket.port).expect("a port"))
+}
+
+/// Ready when GET of that path is answered with 200 to 399, as the kubelet has it.
+pub fn http(ip: Ipv4Addr, port: u16, path: &str) -> Probe {
+    let (address, request) = (SocketAddr::from((ip, port)), format!("GET {path} HTTP/1.0\r\nHost: {ip}\r\n\r\n"));
+    Box::new(move |_| {
+        let patience = Some(Duration::from_secs(1));
+        let status = || -> std::io::Result<[u8; 12]> {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+            stream.set_read_timeout(patience)?;
+            stream.write_all(request.as_bytes())?;
+            let mut line = [0; 12];
+            stream.read_exact(&mut line)?;
+            Ok(line)
+        };
+        // "HTTP/1.1 200"
+        status().is_ok_and(|line| line.starts_with(b"HTTP/1.") && matches!(line[9], b'2' | b'3'))
     })
 }
 
