@@ -6,7 +6,7 @@
 
 use crate::accounts::{Accounts, AccountsConfig, Credential, RsaKey, Sealer, SessionCredential};
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::watch::Watch;
+use crate::config::watch::{LastRead, Watch};
 use crate::config::{
     AccountSource, ClientTlsMode, ClusterConfig, Config, ListenerConfig, RoleHint, Source, SslMode, watch,
 };
@@ -16,15 +16,16 @@ use crate::frontend::shared::{AllSessions, Cluster, Listener, Registry};
 use crate::frontend::signal::Signal;
 use crate::frontend::worker::{Worker, WorkerContext};
 use crate::metrics;
+use crate::status::{self, recorder};
 use crate::telemetry::Telemetry;
 use crate::tls::{self, BackendTls, ListenerTls, TlsFiles};
 use crate::topology::{self, kubernetes::Hub};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -39,6 +40,8 @@ const ENDED_EVERY: Duration = Duration::from_millis(20);
 /// The parts that a reload replaces.
 struct Running {
     clusters: Vec<ArcSwap<Cluster>>,
+    /// What has happened to each of them.
+    histories: Vec<recorder::SharedHistory>,
     listeners: Vec<Arc<ArcSwap<Listener>>>,
     sessions: Arc<AllSessions>,
     sealer: Arc<Sealer>,
@@ -63,9 +66,11 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
     }
     let workers = workers(config.proxy.workers, &context)?;
     let ready = Arc::new(AtomicBool::new(true));
+    let read = LastRead::first();
     if let Some(admin) = &config.admin {
         let port = bind(admin.listen).with_context(|| format!("admin port {}", admin.listen))?;
-        let state = admin_state(Arc::clone(&running), Arc::clone(&ready), prometheus);
+        let about = About { file: path.to_owned(), read: Arc::clone(&read), started: SystemTime::now() };
+        let state = admin_state(Arc::clone(&running), Arc::clone(&ready), about, prometheus);
         tokio::spawn(admin::serve(port, state, control.clone()));
     }
     for listener in &running.listeners {
@@ -77,7 +82,7 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
     }
     let deadline = config.proxy.shutdown_deadline;
     tokio::spawn(certificates(Arc::clone(&running), control.clone()));
-    let reload = reload(path, config, Arc::clone(&running), telemetry, control.clone())?;
+    let reload = reload((path, read), config, Arc::clone(&running), telemetry, control.clone())?;
     stopped().await?;
 
     ready.store(false, Ordering::Relaxed);
@@ -124,11 +129,13 @@ impl Running {
     fn start(config: &Config, control: &CancellationToken) -> Result<Self> {
         let sealer = Sealer::new().context("the system gives no randomness")?;
         let hub = Hub::new(control.clone());
-        let mut clusters = Vec::new();
+        let (mut clusters, mut histories) = (Vec::new(), Vec::new());
         for cluster in &config.clusters {
             let tls = Arc::new(backend_tls(cluster)?);
             let handle = topology::spawn(topology_settings(cluster, &tls, &hub), control.clone());
-            clusters.push(Arc::new(Cluster::new(cluster.clone(), handle, tls)));
+            let cluster = Cluster::new(cluster.clone(), handle.clone(), tls);
+            histories.push(recorder::spawn(handle, Arc::clone(&cluster.holds), control.clone()));
+            clusters.push(Arc::new(cluster));
         }
         let sessions = Arc::new(AllSessions::new(config.proxy.max_connections));
         let mut listeners = Vec::new();
@@ -140,7 +147,8 @@ impl Running {
             let made = Listener::new(listener.clone(), Arc::clone(cluster), tls, accounts, Arc::clone(&sessions));
             listeners.push(Arc::new(ArcSwap::from_pointee(made)));
         }
-        Ok(Self { clusters: clusters.into_iter().map(ArcSwap::new).collect(), listeners, sessions, sealer, hub })
+        let clusters = clusters.into_iter().map(ArcSwap::new).collect();
+        Ok(Self { clusters, histories, listeners, sessions, sealer, hub })
     }
 
     /// Takes over a new configuration with the same listeners and clusters. On an error nothing has changed.
@@ -199,15 +207,38 @@ impl Running {
         });
         serde_json::json!({ "clusters": all.collect::<Vec<_>>() })
     }
+
+    fn status(&self, accepting: bool, about: &About) -> serde_json::Value {
+        let Readiness { ready, reasons } = self.readiness(accepting);
+        let clusters = self.clusters.iter().zip(&self.histories);
+        status::to_json(&status::Sources {
+            clusters: clusters.map(|(cluster, history)| (cluster.load_full(), Arc::clone(history))).collect(),
+            listeners: self.listeners.iter().map(|listener| listener.load_full()).collect(),
+            ready,
+            reasons,
+            file: about.file.clone(),
+            read: about.read.load_full(),
+            started: about.started,
+        })
+    }
+}
+
+/// What the process knows of itself.
+struct About {
+    file: PathBuf,
+    read: Arc<ArcSwap<LastRead>>,
+    started: SystemTime,
 }
 
 fn admin_state(
     running: Arc<Running>,
     ready: Arc<AtomicBool>,
+    about: About,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
 ) -> AdminState {
-    let topology = Arc::clone(&running);
+    let (topology, status, accepting) = (Arc::clone(&running), Arc::clone(&running), Arc::clone(&ready));
     AdminState {
+        status: Arc::new(move || status.status(accepting.load(Ordering::Relaxed), &about)),
         ready: Arc::new(move || running.readiness(ready.load(Ordering::Relaxed))),
         topology: Arc::new(move || topology.topology()),
         prometheus,
@@ -217,7 +248,7 @@ fn admin_state(
 
 /// Watches the configuration file and SIGHUP; what is valid and needs no restart goes into effect.
 fn reload(
-    path: &Path,
+    (path, read): (&Path, Arc<ArcSwap<LastRead>>),
     config: Config,
     running: Arc<Running>,
     telemetry: Telemetry,
@@ -226,7 +257,8 @@ fn reload(
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let nudge = Arc::new(tokio::sync::Notify::new());
     let (publish, mut published) = tokio::sync::watch::channel(Arc::new(config));
-    let watch = Watch { path: path.to_owned(), every: Watch::EVERY, nudge: Arc::clone(&nudge) };
+    let watch = Watch { path: path.to_owned(), every: Watch::EVERY, nudge: Arc::clone(&nudge), read };
+    metrics::config_current(true);
     tokio::spawn(watch::run(watch, publish, control.clone()));
     Ok(tokio::spawn(async move {
         loop {
@@ -268,10 +300,12 @@ impl Running {
         for cluster in &self.clusters {
             let cluster = cluster.load();
             told("cluster", &cluster.name.0, cluster.tls.reload_if_changed());
+            metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
         }
         for listener in &self.listeners {
             let listener = listener.load();
             told("listener", &listener.config.name, listener.tls.reload_if_changed());
+            metrics::certificate_end("listener", &listener.config.name, listener.tls.not_after());
             if let Err(error) = listener.accounts.reload() {
                 tracing::warn!(listener = %listener.config.name, %error, "account file not taken over");
             }
