@@ -182,7 +182,7 @@ fn mounted(pod: &Value, root: &Path) {
 }
 
 #[test]
-#[ignore = "roles from Kubernetes are not in this version"]
+#[ignore = "shutdown_grace_ms is not in this version"]
 fn every_configuration_is_one_the_proxy_takes() {
     let mut seen = 0;
     for (name, documents) in all().into_iter().filter(|(name, _)| name != "monitoring") {
@@ -280,7 +280,6 @@ fn expressions() -> Vec<String> {
 }
 
 #[test]
-#[ignore = "conflicts between labels are not counted in this version"]
 fn alerts_and_panels_ask_for_metrics_that_exist() {
     let source = include_str!("../src/metrics.rs");
     for expression in expressions() {

@@ -207,7 +207,7 @@ impl History {
 /// A server's role in one word; what is being emptied is that first of all.
 fn standing(server: &Backend) -> &'static str {
     match server.serving.as_str() {
-        "draining" => "draining",
+        "draining" | "drained" => "draining",
         _ => server.role.as_str(),
     }
 }
@@ -339,7 +339,7 @@ mod tests {
         ]);
         assert_eq!(history.to_json()["doubts"], json!({ "count": 1, "last_unix_ms": 1_000, "last_ms": null }));
         let mut drained = snapshot(3, Some(0), 2, 1_000, "proven");
-        drained.backends[1].serving = Serving::Draining;
+        drained.backends[1].serving = Serving::Draining { reason: "cordoned".into() };
         history.note(with_term(1, drained), NOBODY, 1_250);
         let gone = snapshot(4, Some(0), 1, 1_000, "proven");
         history.note(with_term(1, gone), NOBODY, 1_300);

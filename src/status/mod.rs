@@ -17,6 +17,7 @@
 //! | `clusters[].hold` | `{now, since_ms, entered, longest_ms, max}`: statements that wait for a primary |
 //! | `clusters[].history` | see [`history::History::to_json`] |
 //! | `clusters[].certificate_end_unix_ms` | of the certificate the proxy shows its servers |
+//! | `clusters[].source_trouble` | why its pods are not watched |
 //! | `listeners` | `{name, address, cluster, mode, sessions, sessions_max, tls, certificate_end_unix_ms, logins: {ok, refused, failed}}` |
 
 pub mod history;
@@ -183,6 +184,7 @@ fn facts(sources: &Sources) -> Facts {
             held: cluster.holds.held(),
             max_lag: reading.filter_map(|l| l.config.max_lag).min(),
             certificate_end: cluster.tls.not_after(),
+            source_trouble: cluster.topology.source_trouble(),
         }
     });
     let listeners = sources.listeners.iter().map(|listener| ListenerFacts {

@@ -82,6 +82,8 @@ pub struct ClusterFacts {
     pub max_lag: Option<Duration>,
     /// When the certificate shown to its servers ends.
     pub certificate_end: Option<SystemTime>,
+    /// Why its servers cannot be looked up where they are listed, as while the Kubernetes API is away.
+    pub source_trouble: Option<String>,
 }
 
 /// One listener.
@@ -191,6 +193,15 @@ fn judge_primary(cluster: &ClusterFacts, now: SystemTime, add: &mut impl FnMut(S
         add(State::Bad, about, format!("{since}: {}{waiting}", topology.why));
         return;
     };
+    if !topology.accepting {
+        let reason = primary.serving.reason().unwrap_or("no reason given");
+        add(
+            State::Bad,
+            about,
+            format!("the primary {} takes no new work, so writes wait: {reason}{waiting}", primary.address),
+        );
+        return;
+    }
     let age = cluster.proof_age_ms.unwrap_or(0);
     if topology.doubt && age > DOUBT_MS {
         let state = if age > PROOF_MS_MAX { State::Bad } else { State::Warn };
@@ -206,6 +217,12 @@ fn judge_primary(cluster: &ClusterFacts, now: SystemTime, add: &mut impl FnMut(S
 fn judge_servers(cluster: &ClusterFacts, add: &mut impl FnMut(State, &str, String)) {
     let topology = &cluster.topology;
     let about = &topology.cluster.0;
+    if let Some(trouble) = &cluster.source_trouble {
+        add(State::Warn, about, format!("its pods are not watched, the last known ones stay: {trouble}"));
+    }
+    for conflict in &topology.conflicts {
+        add(State::Warn, about, conflict.evidence.to_string());
+    }
     for server in &topology.backends {
         if let Some(text) = trouble_of(server, cluster.max_lag) {
             add(State::Warn, about, format!("{} {text}", server.address));
@@ -220,7 +237,8 @@ fn judge_servers(cluster: &ClusterFacts, add: &mut impl FnMut(State, &str, Strin
 fn trouble_of(server: &Backend, max_lag: Option<Duration>) -> Option<String> {
     match &server.serving {
         Serving::No { reason } => return Some(format!("serves nothing: {reason}")),
-        Serving::Draining => return Some("is being drained".to_owned()),
+        Serving::Draining { reason } => return Some(format!("is being drained: {reason}")),
+        Serving::Drained { reason } => return Some(format!("was drained: {reason}")),
         Serving::Yes => {}
     }
     let lag = Duration::from_millis(server.lag_ms.filter(|_| server.role == Role::Follower)?);

@@ -139,21 +139,25 @@ function holdFact(cluster) {
     h("p.soft", null, hold.entered ? `${plural(hold.entered, "statement")} so far, the longest ${span(Math.max(hold.longest_ms, hold.since_ms || 0))}` : "none so far"));
 }
 
-const KNOWN = ["address", "role", "serving", "reason", "lag_ms", "evidence", "connections", "queries", "pod"];
+const KNOWN = ["address", "role", "serving", "reason", "lag_ms", "evidence", "connections", "queries", "pod", "label"];
 const ROLES = { primary: "◆ primary", follower: "● follower", unknown: "? unknown" };
+
+// Whether the pod's label says what was proven.
+const labelled = (server) => server.label === server.role || server.role === "unknown" || server.label === "learner";
 
 function serverRow(server, cluster) {
   const { rate, servers } = latest(cluster);
   const counts = rate ? rate.servers : servers || {};
   const all = sum(counts), mine = counts[server.address] || 0, share = all > 0 ? mine / all : 0;
   const serves = server.serving === "yes" ? null
-    : server.serving === "draining" ? h("p.warn.word", null, "draining: no new work")
+    : server.serving !== "no" ? h("p.warn.word", null, `${server.serving}, no new work: ${server.reason || "no reason given"}`)
     : h("p.warn.word", null, `serves nothing: ${server.reason || "no reason given"}`);
   const extra = Object.entries(server).filter(([key, value]) => !KNOWN.includes(key) && value !== null && value !== "");
   return h("tr", null,
     h("td", { "data-label": "Server" }, h("div", null, h("span.word", null, server.address),
-      server.pod && h("div.soft", null, typeof server.pod === "string" ? server.pod : server.pod.name || JSON.stringify(server.pod)))),
-    h("td", { "data-label": "Role" }, h("span.role." + server.role, null, ROLES[server.role] || server.role)),
+      server.pod && h("div.soft", null, server.pod))),
+    h("td", { "data-label": "Role" }, h("div", null, h("span.role." + server.role, null, ROLES[server.role] || server.role),
+      server.label && h(labelled(server) ? "div.soft" : "div.warn", null, `label: ${server.label}`))),
     h(server.role === "follower" ? "td.n" : "td.n.none", { "data-label": "Behind" }, server.role !== "follower" ? "–" : server.lag_ms === null ? "not known" : server.lag_ms === 0 ? "0" : span(server.lag_ms)),
     h("td.n", { "data-label": "Connections" }, server.connections.toLocaleString("en")),
     h("td.n", { "data-label": rate ? "Statements/s" : "Statements" }, h("div", null, `${number(mine)} · ${percent(share)}`,
@@ -184,16 +188,7 @@ function clusterCard(cluster, status, state, open) {
     table(["Server", "Role", "Behind", "Connections", rate ? "Statements/s · share" : "Statements · share", "Evidence"],
       cluster.backends.map((server) => serverRow(server, cluster))),
     certificate && h("p.soft", null, `The certificate shown to these servers ends ${certificate > now ? "in " + span(certificate - now) : span(now - certificate) + " ago"}.`),
-    watching(cluster)]);
-}
-
-// What the proxy says of its watch of Kubernetes, where it has one.
-function watching(cluster) {
-  const watch = cluster.kubernetes || cluster.watch;
-  if (!watch) return null;
-  const words = typeof watch === "object" ? Object.entries(watch).filter(([, value]) => value !== null).map(([key, value]) =>
-    `${key.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ") : String(watch);
-  return h("p.soft", null, `Kubernetes: ${words}`);
+    cluster.source_trouble && h("p.warn", null, `The pods are not watched, the last known ones stay: ${cluster.source_trouble}`)]);
 }
 
 function clusterCards(status) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::watch::FileState;
+use crate::topology::snapshot::{Conflict, ConflictKind};
 use crate::types::BackendId;
 
 const NOW: u64 = 1_700_000_100_000;
@@ -15,6 +16,7 @@ fn cluster(change: impl FnOnce(&mut Topology, &mut ClusterFacts)) -> ClusterFact
         primary: Some(BackendId(0)),
         backends: vec![backend(0, Role::Primary), backend(1, Role::Follower)],
         doubt: false,
+        accepting: true,
         since_unix_ms: NOW - 90_000,
         ..Topology::empty("orders".into())
     };
@@ -24,6 +26,7 @@ fn cluster(change: impl FnOnce(&mut Topology, &mut ClusterFacts)) -> ClusterFact
         held: 0,
         max_lag: Some(Duration::from_secs(10)),
         certificate_end: None,
+        source_trouble: None,
     };
     change(&mut topology, &mut facts);
     facts.topology = Arc::new(topology);
@@ -51,7 +54,7 @@ fn all_is_well() {
 #[test]
 fn each_trouble_of_a_cluster_in_words() {
     type Change = fn(&mut Topology, &mut ClusterFacts);
-    let table: [(Change, State, &str); 9] = [
+    let table: [(Change, State, &str); 12] = [
         (
             |t, f| {
                 lost(t, f);
@@ -78,13 +81,38 @@ fn each_trouble_of_a_cluster_in_words() {
             State::Warn,
             "the primary db-0:3306 was last proven 900 ms ago",
         ),
+        (
+            |t, f| {
+                (t.accepting, f.held) = (false, 3);
+                t.backends[0].serving = Serving::Draining { reason: "its pod is being deleted".into() };
+            },
+            State::Bad,
+            "the primary db-0:3306 takes no new work, so writes wait: its pod is being deleted; 3 statements wait",
+        ),
+        (
+            |t, _| {
+                let evidence = "pods orders-0, orders-1 are both labelled primary".into();
+                t.conflicts = vec![Conflict { kind: ConflictKind::TwoLabels, backends: Vec::new(), evidence }];
+            },
+            State::Warn,
+            "pods orders-0, orders-1 are both labelled primary",
+        ),
+        (
+            |_, f| f.source_trouble = Some("the API server is away".to_owned()),
+            State::Warn,
+            "its pods are not watched, the last known ones stay: the API server is away",
+        ),
         (|_, f| f.held = 2, State::Warn, "a primary is proven, and yet statements wait; 2 statements wait"),
         (
             |t, _| t.backends[1].serving = Serving::No { reason: "it is OFFLINE".into() },
             State::Warn,
             "db-1:3306 serves nothing: it is OFFLINE",
         ),
-        (|t, _| t.backends[1].serving = Serving::Draining, State::Warn, "db-1:3306 is being drained"),
+        (
+            |t, _| t.backends[1].serving = Serving::Draining { reason: "its pod is being deleted".into() },
+            State::Warn,
+            "db-1:3306 is being drained: its pod is being deleted",
+        ),
         (
             |t, _| t.backends[1].lag_ms = Some(200_000),
             State::Warn,
@@ -112,7 +140,10 @@ fn a_moment_of_doubt_is_no_trouble() {
 
 #[test]
 fn the_worst_comes_first_and_names_the_headline() {
-    let mut all = facts(vec![cluster(|t, _| t.backends[1].serving = Serving::Draining), cluster(lost)]);
+    let mut all = facts(vec![
+        cluster(|t, _| t.backends[1].serving = Serving::Draining { reason: "cordoned".into() }),
+        cluster(lost),
+    ]);
     all.file = Some(LastRead { state: FileState::Refused, text: "line 3: no".to_owned(), at: all.now });
     all.reasons = vec!["cluster orders has no proven primary: x".to_owned(), "shutting down".to_owned()];
     all.listeners = vec![ListenerFacts {
@@ -130,7 +161,7 @@ fn the_worst_comes_first_and_names_the_headline() {
         [
             "bad orders no primary for 90 s: connection refused",
             "bad app its certificate ended 60 min ago",
-            "warn orders db-1:3306 is being drained",
+            "warn orders db-1:3306 is being drained: cordoned",
             "warn orders no follower serves reads",
             "warn app 95 of at most 100 clients are connected",
             "warn configuration the file is not valid, the one before stays in effect: line 3: no",
