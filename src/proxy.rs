@@ -209,7 +209,7 @@ impl Running {
     }
 
     fn status(&self, accepting: bool, about: &About) -> serde_json::Value {
-        let Readiness { ready, reasons } = self.readiness(accepting);
+        let Readiness { ready, reasons, .. } = self.readiness(accepting);
         let clusters = self.clusters.iter().zip(&self.histories);
         status::to_json(&status::Sources {
             clusters: clusters.map(|(cluster, history)| (cluster.load_full(), Arc::clone(history))).collect(),
