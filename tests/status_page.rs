@@ -109,7 +109,7 @@ fn a_failover_is_seen_in_a_browser() {
             &format!("primary {old_address}"),
             "term 1",
             "3 of 3 servers serving",
-            "statements/s",
+            "statements so far",
             "◆ primary",
             "● follower",
             "PRIMARY",
