@@ -13,6 +13,8 @@
 //! pure rules and publishes it. Held statements wake; connections to a server that is no longer what it was carry no
 //! further statement.
 //!
+//! [`status`] records the snapshots and gathers what a person wants to know; [`admin`] shows it.
+//!
 //! Nothing flows the other way: [`topology`] knows no session; [`wire`], [`session`], [`classify`] and [`routing`] know no
 //! socket. Rooms marked \[pure\] import no runtime, socket, clock or randomness.
 //!
@@ -34,6 +36,7 @@ pub mod failover;
 pub mod backend;
 pub mod relay;
 pub mod frontend;
+pub mod status;
 pub mod admin;
 pub mod metrics;
 pub mod telemetry;

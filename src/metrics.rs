@@ -5,17 +5,20 @@
 //! role change) is counted at once. Gauges of things that live are guards, so that none is forgotten on an error's path.
 //! Labels are enums or names of the configuration, never what a client wrote.
 
+mod count;
 mod events;
 pub mod histogram;
 #[cfg(test)]
 mod tests;
 
+pub use count::Labels;
 pub use events::*;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use count::Count;
 use metrics::{Counter, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -71,6 +74,9 @@ names! {
     HOLD_ENDS = "holdfast_hold_ends_total", Counter, "How waiting ended: released, timed_out, abandoned (the client left).";
     HOLDING = "holdfast_holding", Gauge, "Statements waiting for a server now.";
     HOLD_SECONDS = "holdfast_hold_duration_seconds", Histogram, "How long statements waited for a server.";
+    HAS_PRIMARY = "holdfast_has_primary", Gauge, "1 while the cluster has a proven primary, 0 while it has none.";
+    CERTIFICATE_END = "holdfast_certificate_expiry_timestamp_seconds", Gauge, "When the proxy's own certificate ends, Unix time; by side (listener, cluster) and its name.";
+    CONFIG_CURRENT = "holdfast_config_current", Gauge, "1 if the configuration file is in effect, 0 if it was refused or needs a restart.";
     RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";
     BUILD = "holdfast_build_info", Gauge, "1, with the version as label.";
 }
@@ -88,6 +94,21 @@ pub fn install() -> PrometheusHandle {
         handle
     };
     HANDLE.get_or_init(install).clone()
+}
+
+/// Commands answered, by `listener`, `cluster`, `class` and `target`, since the process began.
+pub fn queries() -> Vec<(Labels, u64)> {
+    count::read(QUERIES)
+}
+
+/// Commands answered, by `cluster` and `backend`, since the process began.
+pub fn backend_queries() -> Vec<(Labels, u64)> {
+    count::read(BACKEND_QUERIES)
+}
+
+/// Logins, by `listener` and `result`, since the process began.
+pub fn logins() -> Vec<(Labels, u64)> {
+    count::read(LOGINS)
 }
 
 /// All metrics in Prometheus' text format (version 0.0.4).
@@ -151,10 +172,27 @@ impl Target {
 }
 
 /// A plain number of a worker and the process's counter it is added to.
-struct Tally(Cell<u64>, Counter);
+struct Tally<C>(Cell<u64>, C);
 
-impl Tally {
-    fn new(counter: Counter) -> Self {
+/// A process's counter.
+trait Counts {
+    fn increment(&self, n: u64);
+}
+
+impl Counts for Counter {
+    fn increment(&self, n: u64) {
+        Counter::increment(self, n);
+    }
+}
+
+impl Counts for Count {
+    fn increment(&self, n: u64) {
+        Count::increment(self, n);
+    }
+}
+
+impl<C: Counts> Tally<C> {
+    fn new(counter: C) -> Self {
         Self(Cell::new(0), counter)
     }
 
@@ -174,10 +212,10 @@ impl Tally {
 /// is flushed on drop.
 pub struct WorkerStats {
     /// By class and target.
-    queries: [[(histogram::Local, Counter); 2]; 7],
-    received: Tally,
-    sent: Tally,
-    server_errors: Tally,
+    queries: [[(histogram::Local, Count); 2]; 7],
+    received: Tally<Counter>,
+    sent: Tally<Counter>,
+    server_errors: Tally<Counter>,
 }
 
 impl WorkerStats {
@@ -187,8 +225,7 @@ impl WorkerStats {
         let of = |class: usize, target: usize| {
             let (class, target) = (Class::ALL[class].1, Target::ALL[target].1);
             let labels = [("listener", listener), ("cluster", cluster), ("class", class), ("target", target)];
-            let owned: Vec<_> = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-            (histogram::Local::new(histogram::series(QUERY_SECONDS, &labels)), counter!(QUERIES, &owned))
+            (histogram::Local::new(histogram::series(QUERY_SECONDS, &labels)), Count::of(QUERIES, &labels))
         };
         Self {
             queries: std::array::from_fn(|class| std::array::from_fn(|target| of(class, target))),
@@ -238,9 +275,9 @@ impl Drop for WorkerStats {
 
 /// What one worker counts for one server; as [`WorkerStats`].
 pub struct BackendStats {
-    queries: Tally,
-    received: Tally,
-    sent: Tally,
+    queries: Tally<Count>,
+    received: Tally<Counter>,
+    sent: Tally<Counter>,
 }
 
 impl BackendStats {
@@ -248,7 +285,7 @@ impl BackendStats {
     pub fn new(cluster: &str, backend: &str) -> Self {
         let labels = [("cluster", cluster.to_owned()), ("backend", backend.to_owned())];
         Self {
-            queries: Tally::new(counter!(BACKEND_QUERIES, &labels)),
+            queries: Tally::new(Count::of(BACKEND_QUERIES, &[("cluster", cluster), ("backend", backend)])),
             received: Tally::new(counter!(BACKEND_RECEIVED, &labels)),
             sent: Tally::new(counter!(BACKEND_SENT, &labels)),
         }
@@ -271,7 +308,8 @@ impl BackendStats {
 
     /// Adds what was counted since the last time to the process's counters.
     pub fn flush(&self) {
-        [&self.queries, &self.received, &self.sent].into_iter().for_each(Tally::flush);
+        self.queries.flush();
+        [&self.received, &self.sent].into_iter().for_each(Tally::flush);
     }
 }
 

@@ -14,7 +14,7 @@ mod tests;
 
 use crate::accounts::RsaKey;
 use crate::admin::{self, AdminState};
-use crate::config::watch::Watch;
+use crate::config::watch::{LastRead, Watch};
 use crate::config::{Config, ShutdownTimes, watch};
 use crate::frontend::listener::{accept, bind};
 use crate::frontend::shared::Registry;
@@ -23,11 +23,12 @@ use crate::frontend::worker::{Worker, WorkerContext};
 use crate::metrics;
 use crate::telemetry::Telemetry;
 use anyhow::{Context, Result};
-use running::Running;
+use arc_swap::ArcSwap;
+use running::{About, Running};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -51,9 +52,11 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
     let running = Arc::new(Running::start(&config, &context.registry, &control).await?);
     let workers = workers(config.proxy.workers, &context)?;
     let ready = Arc::new(AtomicBool::new(true));
+    let read = LastRead::first();
     if let Some(admin) = &config.admin {
         let port = bind(admin.listen).with_context(|| format!("admin port {}", admin.listen))?;
-        let state = admin_state(Arc::clone(&running), Arc::clone(&ready), prometheus);
+        let about = About { file: path.to_owned(), read: Arc::clone(&read), started: SystemTime::now() };
+        let state = admin_state(Arc::clone(&running), Arc::clone(&ready), about, prometheus);
         tokio::spawn(admin::serve(port, state, control.clone()));
     }
     for listener in &running.listeners {
@@ -66,7 +69,8 @@ pub async fn run(path: &Path, config: Config, telemetry: Telemetry) -> Result<()
         tokio::spawn(accept(port, Arc::clone(listener), Arc::clone(&workers), stop.clone()));
     }
     tokio::spawn(certificates(Arc::clone(&running), control.clone()));
-    let (in_effect, reload) = reload(path, config, Arc::clone(&running), telemetry, control.clone())?;
+    let reloading = reload((path, read), config, Arc::clone(&running), telemetry, control.clone());
+    let (in_effect, reload) = reloading?;
     let mut stop_signals = StopSignals::new()?;
     stop_signals.next().await;
 
@@ -142,10 +146,12 @@ fn workers(configured: usize, context: &WorkerContext) -> Result<Arc<Vec<Worker>
 fn admin_state(
     running: Arc<Running>,
     ready: Arc<AtomicBool>,
+    about: About,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
 ) -> AdminState {
-    let topology = Arc::clone(&running);
+    let (topology, status, accepting) = (Arc::clone(&running), Arc::clone(&running), Arc::clone(&ready));
     AdminState {
+        status: Arc::new(move || status.status(accepting.load(Ordering::Relaxed), &about)),
         ready: Arc::new(move || running.readiness(ready.load(Ordering::Relaxed))),
         topology: Arc::new(move || topology.topology()),
         prometheus,
@@ -156,7 +162,7 @@ fn admin_state(
 /// Watches the configuration file, SIGHUP and what is discovered; what is valid and needs no restart goes into effect. The
 /// first answer is the configuration that is in effect.
 fn reload(
-    path: &Path,
+    (path, read): (&Path, Arc<ArcSwap<LastRead>>),
     config: Config,
     running: Arc<Running>,
     telemetry: Telemetry,
@@ -167,7 +173,8 @@ fn reload(
     let mut discovered = discovery::start(&config.discoveries, &running.hub, &control);
     let (publish, mut published) = tokio::sync::watch::channel(Arc::new(config));
     let in_effect = published.clone();
-    let watch = Watch { path: path.to_owned(), every: Watch::EVERY, nudge: Arc::clone(&nudge) };
+    let watch = Watch { path: path.to_owned(), every: Watch::EVERY, nudge: Arc::clone(&nudge), read };
+    metrics::config_current(true);
     tokio::spawn(watch::run(watch, publish, control.clone()));
     let task = tokio::spawn(async move {
         loop {

@@ -6,7 +6,8 @@
 //! | `/readyz` | 200, or 503 with one reason per line |
 //! | `/metrics` | Prometheus' text format |
 //! | `/topology` | JSON: term, roles, evidence, lag, connections |
-//! | `/` | a page for a browser |
+//! | `/status.json` | JSON: all of the status page; see [`crate::status`] |
+//! | `/` | the status page: one file with everything in it, fed by `/status.json` |
 //!
 //! It changes nothing and has no authentication. It must answer when the rest is in trouble, so everything about it is
 //! bounded: connections, the size of a request's head, and the time from accept to the last byte of the answer. One
@@ -40,7 +41,7 @@ use crate::metrics;
 /// The largest head of a request; a probe's is 100 bytes, a browser's 1 KiB. hyper's own least is 8 KiB.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "/livez /readyz /metrics /topology /";
+const PATHS: &str = "/livez /readyz /metrics /topology /status.json /";
 
 /// Whether clients should be sent here, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +54,16 @@ pub struct Readiness {
     pub notes: Vec<String>,
 }
 
-/// Where the answers come from. The functions are called once per request, on the port's own task; they must not block.
+/// Where the answers come from. The functions are called once per request; they must not block. What takes its time with
+/// many servers (`topology`, `status`) is called on a thread of its own, so that no probe waits for it.
 #[derive(Clone)]
 pub struct AdminState {
     /// For `/readyz`.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
-    /// For `/topology` and the page.
+    /// For `/topology`.
     pub topology: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// For `/status.json`.
+    pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// For `/metrics`.
     pub prometheus: PrometheusHandle,
     /// Called before each `/metrics`: brings gauges up to date.
@@ -123,8 +127,8 @@ pub async fn serve_within(listener: TcpListener, state: AdminState, limits: Limi
 
 async fn serve_connection(stream: TcpStream, state: AdminState, limits: Limits) {
     let answer = service_fn(move |request| {
-        let response = answer(&request, &state);
-        async move { Ok::<_, Infallible>(response) }
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &state).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -139,7 +143,7 @@ async fn serve_connection(stream: TcpStream, state: AdminState, limits: Limits) 
     }
 }
 
-fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -152,15 +156,17 @@ fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Byte
             (state.before_scrape)();
             response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(&state.prometheus))
         }
-        "/topology" => {
-            let text = format!("{:#}\n", (state.topology)());
-            response(StatusCode::OK, "application/json", text)
-        }
-        "/" => {
-            let html = page::render(&(state.ready)(), &(state.topology)());
-            response(StatusCode::OK, "text/html; charset=utf-8", html)
-        }
+        "/topology" => json(Arc::clone(&state.topology)).await,
+        "/status.json" => json(Arc::clone(&state.status)).await,
+        "/" => page::response(),
         _ => response(StatusCode::NOT_FOUND, TEXT, format!("there is nothing here; paths: {PATHS}\n")),
+    }
+}
+
+async fn json(value: Arc<dyn Fn() -> Value + Send + Sync>) -> Response<Full<Bytes>> {
+    match tokio::task::spawn_blocking(move || format!("{:#}\n", value())).await {
+        Ok(text) => response(StatusCode::OK, "application/json", text),
+        Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the answer could not be made\n"),
     }
 }
 
@@ -182,7 +188,7 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
         (CONTENT_TYPE, kind),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

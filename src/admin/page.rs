@@ -1,110 +1,78 @@
-//! A small page for a browser: is it ready, and what does the topology look like. No script, no assets.
+//! The status page: one file for a browser, with its style and script in it, that asks `/status.json` and shows the answer.
+//!
+//! It works without internet access and keeps nothing. Whatever servers say ends up as text nodes, never as markup; and
+//! should that ever fail, the content security policy lets nothing run but this very script, known by a nonce that is new in
+//! each answer, and lets nothing be asked but this very port.
 
-use std::fmt::Write;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::{Response, StatusCode};
 
-use serde_json::Value;
+const HTML: &str = include_str!("page/status.html");
+const STYLE: &str = include_str!("page/status.css");
+const SCRIPT: &str = concat!(include_str!("page/nodes.js"), include_str!("page/status.js"));
 
-use super::Readiness;
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}\
-table{border-collapse:collapse}td,th{border:1px solid #8886;padding:.2em .6em;text-align:left;vertical-align:top}\
-.ok{color:#187a18}.bad{color:#b01010}:root{color-scheme:light dark}";
-
-/// The page as HTML.
-pub(super) fn render(readiness: &Readiness, topology: &Value) -> String {
-    let mut html = String::from("<!doctype html><html lang=en><meta charset=utf-8><title>Holdfast</title>");
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = write!(html, "<style>{STYLE}</style><h1>Holdfast {version}</h1>");
-    let (class, word) = if readiness.ready { ("ok", "ready") } else { ("bad", "not ready") };
-    let _ = write!(html, "<p class={class}>{word}</p><ul>");
-    for reason in readiness.reasons.iter().chain(&readiness.notes) {
-        let _ = write!(html, "<li>{}</li>", escaped(reason));
-    }
-    html.push_str("</ul><h2>Topology</h2>");
-    render_value(&mut html, topology);
-    html.push_str("<p><a href=/topology>topology as JSON</a> · <a href=/metrics>metrics</a> · ");
-    html.push_str("<a href=/readyz>readyz</a> · <a href=/livez>livez</a></p></html>\n");
-    html
+/// The page as an answer.
+pub(super) fn response() -> Response<Full<Bytes>> {
+    let mut nonce = [0; 16];
+    // Without randomness there is no page rather than one that runs anything.
+    let policy = getrandom::fill(&mut nonce).ok().and_then(|()| HeaderValue::from_str(&policy(&hex(&nonce))).ok());
+    let Some(policy) = policy else {
+        return super::response(StatusCode::INTERNAL_SERVER_ERROR, super::TEXT, "the system gives no randomness\n");
+    };
+    let mut response = super::response(StatusCode::OK, "text/html; charset=utf-8", html(&hex(&nonce)));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
-/// Any JSON: an object is a table of two columns, a list of objects one with a row each.
-fn render_value(html: &mut String, value: &Value) {
-    match value {
-        Value::Null => html.push('–'),
-        Value::Bool(_) | Value::Number(_) => html.push_str(&value.to_string()),
-        Value::String(text) => html.push_str(&escaped(text)),
-        Value::Object(entries) => {
-            html.push_str("<table>");
-            for (key, value) in entries {
-                let _ = write!(html, "<tr><th>{}</th><td>", escaped(key));
-                render_value(html, value);
-                html.push_str("</td></tr>");
-            }
-            html.push_str("</table>");
-        }
-        Value::Array(items) => render_list(html, items),
-    }
+fn html(nonce: &str) -> String {
+    HTML.replace("{nonce}", nonce).replace("/*style*/", STYLE).replace("/*script*/", SCRIPT)
 }
 
-fn render_list(html: &mut String, items: &[Value]) {
-    let mut columns: Vec<&str> = Vec::new();
-    for key in items.iter().filter_map(Value::as_object).flat_map(|entries| entries.keys()) {
-        if !columns.contains(&key.as_str()) {
-            columns.push(key);
-        }
-    }
-    if columns.is_empty() {
-        for (i, item) in items.iter().enumerate() {
-            html.push_str(if i > 0 { ", " } else { "" });
-            render_value(html, item);
-        }
-        return;
-    }
-    html.push_str("<table><tr>");
-    for column in &columns {
-        let _ = write!(html, "<th>{}</th>", escaped(column));
-    }
-    html.push_str("</tr>");
-    for item in items {
-        html.push_str("<tr>");
-        for column in &columns {
-            html.push_str("<td>");
-            render_value(html, item.get(column).unwrap_or(&Value::Null));
-            html.push_str("</td>");
-        }
-        html.push_str("</tr>");
-    }
-    html.push_str("</table>");
+fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn a_page_shows_everything_and_escapes_it() {
-        let topology = json!({ "orders": { "term": 3, "servers": [
-            { "address": "db-0:3306", "role": "primary" },
-            { "address": "<script>", "lag_ms": 12, "evidence": ["a", "b & c"] },
-        ] } });
-        let reasons = vec!["billing: no \"primary\"".to_owned()];
-        let html = render(&Readiness { ready: false, reasons, notes: Vec::new() }, &topology);
-        for part in [
-            "<p class=bad>not ready</p><ul><li>billing: no &quot;primary&quot;</li></ul>",
-            "<tr><th>term</th><td>3</td></tr>",
-            "<tr><th>address</th><th>role</th><th>evidence</th><th>lag_ms</th></tr>",
-            "<tr><td>db-0:3306</td><td>primary</td><td>–</td><td>–</td></tr>",
-            "<tr><td>&lt;script&gt;</td><td>–</td><td>a, b &amp; c</td><td>12</td></tr>",
-            "<a href=/topology>",
-        ] {
-            assert!(html.contains(part), "{part}\n{html}");
+    fn the_page_is_whole_and_asks_nobody_else() {
+        let page = html("abc");
+        for part in ["<style nonce=\"abc\">", "<script nonce=\"abc\">", "prefers-color-scheme", "status.json"] {
+            assert!(page.contains(part), "{part}");
         }
-        assert!(!html.contains("<script"));
+        for foreign in [
+            "http://",
+            "https://",
+            "/*style*/",
+            "/*script*/",
+            "{nonce}",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+        ] {
+            let namespace = foreign == "http://"
+                && page.matches(foreign).count() == page.matches("http://www.w3.org/2000/svg").count();
+            assert!(namespace || !page.contains(foreign), "{foreign}");
+        }
+        assert!(!page.contains(" style=\""), "the policy forbids style attributes");
+    }
+
+    #[test]
+    fn no_two_answers_have_the_same_nonce() {
+        let policies = [response(), response()].map(|r| r.headers()[CONTENT_SECURITY_POLICY].clone());
+        assert_ne!(policies[0], policies[1]);
     }
 }

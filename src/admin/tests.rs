@@ -30,6 +30,7 @@ async fn open(limits: Limits) -> Port {
             Readiness { ready, reasons: if ready { Vec::new() } else { reasons }, notes: Vec::new() }
         }),
         topology: Arc::new(|| json!({ "orders": { "term": 7 } })),
+        status: Arc::new(|| json!({ "verdict": { "state": "ok" } })),
         prometheus: metrics::install(),
         before_scrape: Arc::new(move || {
             count.fetch_add(1, SeqCst);
@@ -68,9 +69,11 @@ async fn each_path() {
         ("GET", "/topology", "200 OK", "content-type: application/json"),
         ("GET", "/metrics", "200 OK", "holdfast_build_info{version="),
         ("GET", "/metrics", "200 OK", "content-type: text/plain; version=0.0.4"),
-        ("GET", "/", "200 OK", "<th>term</th><td>7</td>"),
+        ("GET", "/status.json", "200 OK", "\"state\": \"ok\""),
+        ("GET", "/", "200 OK", "<!doctype html>"),
+        ("GET", "/", "200 OK", "content-type: text/html; charset=utf-8"),
         ("HEAD", "/livez", "200 OK", "content-length: 5"),
-        ("GET", "/nothing", "404 Not Found", "paths: /livez /readyz /metrics /topology /"),
+        ("GET", "/nothing", "404 Not Found", "paths: /livez /readyz /metrics /topology /status.json /"),
         ("POST", "/livez", "405 Method Not Allowed", "allow: GET, HEAD"),
     ];
     for (method, path, status, part) in table {

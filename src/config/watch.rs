@@ -9,8 +9,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -41,6 +42,57 @@ pub struct Watch {
     pub every: Duration,
     /// Look at once, and say what came of it (SIGHUP).
     pub nudge: Arc<Notify>,
+    /// Told what became of the file, for the status page.
+    pub read: Arc<ArcSwap<LastRead>>,
+}
+
+/// Whether what the file says is in effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileState {
+    /// It is.
+    Current,
+    /// It is not valid; the one before stays.
+    Refused,
+    /// It is valid, but changes what only a restart can change; the one before stays.
+    NeedsRestart,
+}
+
+impl FileState {
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Refused => "refused",
+            Self::NeedsRestart => "needs restart",
+        }
+    }
+
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Current => "the file is in effect",
+            Self::Refused => "the file is not valid, the one before stays in effect",
+            Self::NeedsRestart => "the file changes what only a restart can change, the one before stays in effect",
+        }
+    }
+}
+
+/// What became of the file when it said something new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRead {
+    /// Is it in effect?
+    pub state: FileState,
+    /// Why not, or what has changed.
+    pub text: String,
+    /// Since when.
+    pub at: SystemTime,
+}
+
+impl LastRead {
+    /// The file the process began with.
+    pub fn first() -> Arc<ArcSwap<Self>> {
+        Arc::new(ArcSwap::from_pointee(Self { state: FileState::Current, text: String::new(), at: SystemTime::now() }))
+    }
 }
 
 impl Watch {
@@ -81,6 +133,7 @@ pub async fn run(watch: Watch, publish: watch::Sender<Arc<Config>>, shutdown: Ca
         let current = publish.borrow().clone();
         let verdict = judge(&current, loaded);
         report(&verdict, asked, &mut said);
+        note(&verdict, &watch.read);
         if let Verdict::Accepted(config, _) = verdict {
             publish.send_replace(Arc::from(config));
         }
@@ -163,6 +216,21 @@ fn report(verdict: &Verdict, asked: bool, said: &mut String) {
     *said = text;
 }
 
+fn note(verdict: &Verdict, read: &ArcSwap<LastRead>) {
+    let last = read.load();
+    let (state, text) = match verdict {
+        Verdict::Unchanged if last.state == FileState::Current => return,
+        Verdict::Unchanged => (FileState::Current, "what is in effect stands in the file again".to_owned()),
+        Verdict::Accepted(_, changed) => (FileState::Current, format!("changed: {}", changed.join(" "))),
+        Verdict::NeedsRestart(paths) => (FileState::NeedsRestart, paths.join(" ")),
+        Verdict::Refused(error) => (FileState::Refused, error.to_string()),
+    };
+    crate::metrics::config_current(state == FileState::Current);
+    if (state, &text) != (last.state, &last.text) || matches!(verdict, Verdict::Accepted(..)) {
+        read.store(Arc::new(LastRead { state, text, at: SystemTime::now() }));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +306,13 @@ password = "secret"
         let path = std::env::temp_dir().join(format!("holdfast-watch-{}.toml", std::process::id()));
         std::fs::write(&path, TEXT).unwrap();
         let (publish, mut published) = watch::channel(Arc::new(load(&path, environment()).unwrap()));
-        let watch = Watch { path: path.clone(), every: Duration::from_millis(5), nudge: Arc::default() };
+        let watch = Watch {
+            path: path.clone(),
+            every: Duration::from_millis(5),
+            nudge: Arc::default(),
+            read: LastRead::first(),
+        };
+        let read = Arc::clone(&watch.read);
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(run(watch, publish, shutdown.clone()));
 
@@ -247,6 +321,10 @@ password = "secret"
         std::fs::write(&path, "this is not TOML").unwrap();
         std::fs::write(&path, TEXT.replace("db-0", "db-2")).unwrap();
         wait_for(&mut published, "db-2").await;
+        assert_eq!(
+            (read.load().state, read.load().text.as_str()),
+            (FileState::Current, "changed: cluster.main.servers")
+        );
         assert!(format!("{first:?}").contains("db-1"));
 
         shutdown.cancel();
@@ -260,7 +338,12 @@ password = "secret"
         std::fs::write(&path, TEXT).unwrap();
         let (publish, mut published) = watch::channel(Arc::new(load(&path, environment()).unwrap()));
         let nudge = Arc::new(Notify::new());
-        let watch = Watch { path: path.clone(), every: Duration::from_secs(3600), nudge: Arc::clone(&nudge) };
+        let watch = Watch {
+            path: path.clone(),
+            every: Duration::from_secs(3600),
+            nudge: Arc::clone(&nudge),
+            read: LastRead::first(),
+        };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(run(watch, publish, shutdown.clone()));
 

@@ -4,15 +4,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Gauge, counter, gauge};
 
+use super::count::Count;
 use super::histogram::{Series, series};
 use super::{
-    ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CLUSTER_SESSIONS,
-    CLUSTERS, CONFLICTS, ERRORS, FALLBACKS, HOLD_ENDS, HOLD_SECONDS, HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES,
-    REFUSED, RELOADS, RERUNS, SESSIONS, TERM, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
+    ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
+    CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
+    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM, WATCH_ERRORS,
+    WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -153,8 +155,7 @@ pub fn login(listener: &str, cluster: &str, result: LoginResult) {
         LoginResult::Refused => "refused",
         LoginResult::Failed => "failed",
     };
-    let labels = [("listener", listener.to_owned()), ("cluster", cluster.to_owned()), ("result", result.to_owned())];
-    counter!(LOGINS, &labels).increment(1);
+    Count::of(LOGINS, &[("listener", listener), ("cluster", cluster), ("result", result)]).increment(1);
 }
 
 /// A connection was closed before its login, e.g. for `max_connections`.
@@ -203,6 +204,22 @@ pub fn backend_lag(cluster: &str, backend: &str, lag: Option<Duration>) {
 pub fn term(cluster: &str, term: u64, changed: bool) {
     gauge!(TERM, "cluster" => cluster.to_owned()).set(term as f64);
     counter!(PRIMARY_CHANGES, "cluster" => cluster.to_owned()).increment(u64::from(changed));
+}
+
+/// Whether a cluster has a proven primary.
+pub fn has_primary(cluster: &str, has: bool) {
+    gauge!(HAS_PRIMARY, "cluster" => cluster.to_owned()).set(f64::from(u8::from(has)));
+}
+
+/// When the certificate that a `side` (`listener`, `cluster`) of that name shows ends; `None`: it shows none.
+pub fn certificate_end(side: &'static str, name: &str, end: Option<SystemTime>) {
+    let seconds = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map_or(f64::NAN, |end| end.as_secs_f64());
+    gauge!(CERTIFICATE_END, "side" => side, "name" => name.to_owned()).set(seconds);
+}
+
+/// Whether what the configuration file says is in effect.
+pub fn config_current(current: bool) {
+    gauge!(CONFIG_CURRENT).set(f64::from(u8::from(current)));
 }
 
 /// A changed configuration was read.

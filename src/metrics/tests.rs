@@ -59,6 +59,25 @@ fn queries_are_counted_once_in_the_counter_and_once_in_the_histogram() {
 }
 
 #[test]
+fn what_is_counted_can_be_read_back() {
+    let text = scraped(|| {
+        let stats = WorkerStats::new("l-back", "c-back");
+        stats.query(Class::Write, Target::Primary, Duration::ZERO);
+        drop(stats);
+        let stats = BackendStats::new("c-back", "db-0:3306");
+        (0..3).for_each(|_| stats.query());
+        drop(stats);
+        login("l-back", "c-back", LoginResult::Refused);
+    });
+    let read = |counts: Vec<(Labels, u64)>, word: &str| {
+        let of = |(labels, _): &&(Labels, u64)| labels.iter().any(|(_, value)| value == word);
+        counts.iter().filter(of).map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!((read(queries(), "c-back"), read(backend_queries(), "c-back"), read(logins(), "l-back")), (1, 3, 1));
+    assert_eq!(value(&text, r#"holdfast_backend_queries_total{cluster="c-back",backend="db-0:3306"}"#), 3.0);
+}
+
+#[test]
 fn holds_that_began_are_those_that_ended_and_those_that_go_on() {
     let text = scraped(|| {
         hold("c-hold").release();
@@ -120,12 +139,18 @@ fn every_metric_is_described_and_used() {
         watch_event("moco", "shop", "apply");
         watch_error("moco", "shop", "unreachable");
         watched_pods("moco", 3);
+        has_primary("c", true);
+        certificate_end("listener", "l", Some(std::time::SystemTime::now()));
+        config_current(true);
         reload(true);
         gauge!(BUILD, "version" => "0").set(1);
     });
     for (name, _, help) in ALL {
-        let is_counted =
-            |line: &str| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name}_count{{"));
+        let is_counted = |line: &str| {
+            line.starts_with(&format!("{name}{{"))
+                || line.starts_with(&format!("{name} "))
+                || line.starts_with(&format!("{name}_count{{"))
+        };
         assert!(text.lines().any(is_counted), "{name} is never counted");
         assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name} is not described");
     }

@@ -8,20 +8,28 @@ use super::build::{backend_tls, ledger, listener_tls, topology_settings};
 use super::discovery::{Found, wanted};
 use crate::accounts::Sealer;
 use crate::admin::Readiness;
+use crate::config::watch::LastRead;
 use crate::config::{BackendTlsConfig, ClusterConfig, Config, ListenerConfig};
 use crate::frontend::clusters::{ByName, Clusters};
 use crate::frontend::drain;
 use crate::frontend::gate::{AllSessions, Listener};
 use crate::frontend::shared::{Cluster, Registry};
 use crate::metrics;
+use crate::status::{
+    self,
+    recorder::{self, SharedHistory},
+};
 use crate::tls::{BackendTls, TlsError};
 use crate::topology::{self, kubernetes::Hub};
+use crate::types::ClusterId;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use std::collections::HashMap;
 use std::mem::discriminant;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// How long a start waits for the primaries of clusters that were discovered first.
@@ -31,6 +39,8 @@ const START_GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Running {
     pub clusters: Arc<Clusters>,
     pub listeners: Vec<Arc<ArcSwap<Listener>>>,
+    /// What has happened to each cluster that is there.
+    histories: Mutex<HashMap<ClusterId, SharedHistory>>,
     sessions: Arc<AllSessions>,
     sealer: Arc<Sealer>,
     registry: Arc<Registry>,
@@ -62,7 +72,8 @@ impl Running {
         }
         let (registry, hub) = (Arc::clone(registry), Hub::new(control.clone()));
         let (control, start) = (control.clone(), Start::default());
-        let running = Self { clusters, listeners, sessions, sealer, registry, hub, control, start };
+        let histories = Mutex::default();
+        let running = Self { clusters, listeners, histories, sessions, sealer, registry, hub, control, start };
         running.apply(config, &vec![None; config.discoveries.len()]).await?;
         Ok(running)
     }
@@ -86,14 +97,16 @@ impl Running {
         for gone in old.values().filter(|old| clusters.get(&old.name).is_none_or(|new| new.id != old.id)) {
             tracing::info!(cluster = %gone.name, "cluster removed: its sessions are told at their next statement");
         }
+        let ids: Vec<ClusterId> = clusters.values().map(|cluster| cluster.id).collect();
         self.clusters.replace(clusters);
+        lock(&self.histories).retain(|id, _| ids.contains(id));
         for (slot, listener) in self.listeners.iter().zip(listeners) {
             listener.accounts.forget_gone(&self.clusters);
             slot.store(listener);
         }
         metrics::clusters(config.clusters.len(), discovered);
         if found.iter().all(Option::is_some) {
-            let mut since = self.start.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut since = lock(&self.start.discovered);
             since.get_or_insert_with(Instant::now);
         }
         Ok(())
@@ -135,6 +148,8 @@ impl Running {
                 let handle = topology::spawn(topology_settings(&config, &tls, &self.hub), probing.clone());
                 tracing::info!(cluster = config.name, "cluster added");
                 let cluster = Arc::new(Cluster::new(config, handle.clone(), tls, probing.clone()));
+                let history = recorder::spawn(handle.clone(), Arc::clone(&cluster.holds), probing.clone());
+                lock(&self.histories).insert(cluster.id, history);
                 tokio::spawn(drain::run(cluster.id, handle, Arc::clone(&self.registry), probing));
                 cluster
             }
@@ -162,7 +177,7 @@ impl Running {
                 reasons.push(format!("cluster {} has no proven primary: {}", cluster.name, topology.why));
             }
         }
-        if self.start.discovered.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if lock(&self.start.discovered).is_none() {
             reasons.push("no discovery has said yet which clusters there are".to_owned());
         }
         let mut notes: Vec<String> =
@@ -177,7 +192,7 @@ impl Running {
         if self.start.over.load(Ordering::Relaxed) {
             return false;
         }
-        let since = *self.start.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *lock(&self.start.discovered);
         let late = since.is_some_and(|since| since.elapsed() > START_GRACE);
         let all = since.is_some() && clusters.values().all(|cluster| cluster.topology.load().primary.is_some());
         self.start.over.store(all || late, Ordering::Relaxed);
@@ -191,6 +206,22 @@ impl Running {
         serde_json::json!({ "clusters": all.collect::<Vec<_>>() })
     }
 
+    /// The clusters, and what has happened to them, for the status page.
+    pub fn status(&self, accepting: bool, about: &About) -> serde_json::Value {
+        let Readiness { ready, reasons, .. } = self.readiness(accepting);
+        let histories = lock(&self.histories).clone();
+        let with_history = |cluster: &Arc<Cluster>| Some((Arc::clone(cluster), histories.get(&cluster.id)?.clone()));
+        status::to_json(&status::Sources {
+            clusters: self.clusters.load().values().filter_map(with_history).collect(),
+            listeners: self.listeners.iter().map(|listener| listener.load_full()).collect(),
+            ready,
+            reasons,
+            file: about.file.clone(),
+            read: about.read.load_full(),
+            started: about.started,
+        })
+    }
+
     /// Reads certificates again when their files have changed, and account files with them. Blocking.
     pub fn reread_files(&self) {
         let mut seen: Vec<*const BackendTls> = Vec::new();
@@ -198,17 +229,33 @@ impl Running {
             let at = Arc::as_ptr(&cluster.tls);
             if !seen.contains(&at) {
                 told("cluster", &cluster.name.0, cluster.tls.reload_if_changed());
+                metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
                 seen.push(at);
             }
         }
         for listener in &self.listeners {
             let listener = listener.load();
             told("listener", &listener.config.name, listener.tls.reload_if_changed());
+            metrics::certificate_end("listener", &listener.config.name, listener.tls.not_after());
             if let Err(error) = listener.accounts.reload() {
                 tracing::warn!(listener = %listener.config.name, %error, "account file not taken over");
             }
         }
     }
+}
+
+/// What the process knows of itself.
+pub(super) struct About {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// What became of it when it was read last.
+    pub read: Arc<ArcSwap<LastRead>>,
+    /// When the process began.
+    pub started: SystemTime,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What becomes of a cluster.

@@ -286,15 +286,25 @@ impl Proxy {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// Status line and headers of a page of the admin port.
+    pub fn head(&self, path: &str) -> String {
+        self.exchange(path).expect("the admin port answers").split("\r\n\r\n").next().unwrap_or_default().to_owned()
+    }
+
     /// Status and body of a page of the admin port.
     pub fn http(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let text = self.exchange(path)?;
+        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Ok((status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+    }
+
+    fn exchange(&self, path: &str) -> std::io::Result<String> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.admin.number()))?;
         socket.set_read_timeout(Some(SOON))?;
         write!(socket, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         socket.read_to_string(&mut text)?;
-        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-        Ok((status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+        Ok(text)
     }
 
     /// Sum of the samples of /metrics whose line begins with `name` and has all of `labels`.

@@ -1,11 +1,14 @@
 #!/bin/bash
 # Obtains the real servers the tests and the demo run against, into a folder of the user's own; nothing is installed.
 #
-#   setup.sh [--again] [mysql] [mariadb] [router] [haproxy] [kubernetes]     default: all of them; --again: even if present
+#   setup.sh [--again] [mysql] [mariadb] [router] [haproxy] [kubernetes] [chromium] [prometheus] [helm]
+#                                                     default: all of them; --again: even if present
 #
 #   mysql    server, client and sysbench; router: MySQL Router        Debian sid's packages, with their own C library
 #   mariadb  server and client; haproxy                               Debian bookworm's packages, likewise
+#   chromium a headless browser, for the status page; prometheus      likewise
 #   kubernetes  etcd, API server, controller manager, kubectl         built from Debian bookworm's source: kubernetes.sh
+#   helm     Helm as a library                                        a wheel of the Python package index
 #
 # A host that has a MySQL server of its own (8.0 or later) need not fetch one: HOLDFAST_MYSQLD=/path/to/mysqld, or mysqld
 # on the PATH; its `mysql` client is taken from beside it or from the PATH.
@@ -32,12 +35,12 @@ main() {
   for p in "$@"; do
     case $p in
       --again) again=1 ;;
-      mysql|mariadb|router|haproxy|kubernetes) parts+=("$p") ;;
+      mysql|mariadb|router|haproxy|kubernetes|chromium|prometheus|helm) parts+=("$p") ;;
       -h|--help) sed -n '2,/^set/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'; exit 0 ;;
-      *) die "unknown part '$p': mysql, mariadb, router, haproxy, kubernetes" ;;
+      *) die "unknown part '$p': mysql, mariadb, router, haproxy, kubernetes, chromium, prometheus, helm" ;;
     esac
   done
-  [ ${#parts[@]} -gt 0 ] || parts=(mysql mariadb router haproxy kubernetes)
+  [ ${#parts[@]} -gt 0 ] || parts=(mysql mariadb router haproxy kubernetes chromium prometheus helm)
   mkdir -p "$TESTBED"/{parts,env,bin,template,apt}
   exec 9> "$TESTBED/.setup.lock"
   flock -n 9 || { say "another setup is running here; waiting for it"; flock 9; }
@@ -105,6 +108,50 @@ part_haproxy() {
     stamp haproxy "$("$P/usr/sbin/haproxy" -v | head -n 1)"
   }
   use haproxy HAPROXY="$P/usr/sbin/haproxy"
+}
+
+part_chromium() {
+  unpacked chromium bookworm "chromium-headless-shell fonts-dejavu-core" || {
+    relocate chromium '$ORIGIN/../lib/'"$TRIPLET"':$ORIGIN/../'"$TRIPLET"
+    printf '<?xml version="1.0"?>\n<fontconfig><dir>%s</dir><cachedir>%s</cachedir></fontconfig>\n' \
+      "$P/usr/share/fonts" "$P/var/cache/fontconfig" > "$P/fonts.conf"
+    # drivers for graphics cards: it paints in memory
+    rm -rf "$P/usr/lib/$TRIPLET"/{dri,libLLVM*,libz3*} "$P"/usr/lib/chromium/libVk*
+    stamp chromium "$(sed -n 's/^chromium-headless-shell_\([^_]*\)_.*/\1/p' "$P/packages.txt")"
+  }
+  # libraries with a search path of their own look beside themselves only with this
+  local l=$P/usr/lib/$TRIPLET
+  wrapper chromium-headless-shell "export LD_LIBRARY_PATH='$l:$l/pulseaudio' FONTCONFIG_FILE='$P/fonts.conf'" \
+    "$P/usr/lib/chromium/chromium-headless-shell"
+  use chromium CHROMIUM="$TESTBED/bin/chromium-headless-shell"
+}
+
+# Only promtool: it reads alerts.
+part_prometheus() {
+  unpacked prometheus bookworm libc6 prometheus || {
+    relocate prometheus '$ORIGIN/../lib/'"$TRIPLET"
+    rm -rf "$P/usr/bin/prometheus" "$P/usr/share" "$P"/{etc,var}
+    stamp prometheus "$("$P/usr/bin/promtool" --version 2>&1 | sed -n 's/^promtool, version \([^ ]*\).*/\1/p')"
+  }
+  use prometheus PROMTOOL="$P/usr/bin/promtool"
+}
+
+# Debian has no Helm. This wheel is the Go library itself, with a C interface that helm.py beside this file calls.
+part_helm() {
+  local version=0.2.2 d
+  P=$TESTBED/parts/helm
+  if [ "$(head -n 1 "$P/.ok" 2>/dev/null)" = "$RECIPE $P $version" ]; then
+    say "helm: present ($(sed -n 2p "$P/.ok"))"
+  else
+    rm -rf "$P"; mkdir -p "$P"; d=$P/wheel
+    python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" \
+      -d "$d" "helm-python-sdk==$version" > "$TESTBED/helm.log" 2>&1 || { tail -n 5 "$TESTBED/helm.log" >&2; die "helm: the download failed"; }
+    python3 -m zipfile -e "$d"/*.whl "$P"
+    rm -rf "$d" "$P"/helm_python/lib/libhelm_c.so.*
+    printf '%s\n%s\n' "$RECIPE $P $version" "$(python3 "$HERE/helm.py" "$P" version)" > "$P/.ok"
+    say "helm: $(sed -n 2p "$P/.ok")"
+  fi
+  use helm HELM_LIBRARY="$P"
 }
 
 # ---- a MySQL that the host has --------------------------------------------------------------------------------------
@@ -246,7 +293,7 @@ relocate() {
   [ -e "$ld" ] || die "no program loader among the packages ($ld)"
   cp "$P/usr/bin/patchelf" "$P/.patchelf"
   pe() { "$ld" --library-path "$l" "$P/.patchelf" "$@"; }
-  for f in "$P"/usr/bin/* "$P"/usr/sbin/*; do
+  for f in "$P"/usr/bin/* "$P"/usr/sbin/* "$P"/usr/lib/chromium/chromium-headless-shell; do
     elf "$f" && pe --set-interpreter "$ld" --force-rpath --set-rpath "$rpath" "$f"
   done
   for n in "$@"; do
@@ -254,7 +301,7 @@ relocate() {
       elf "$f" && pe --force-rpath --set-rpath '$ORIGIN:$ORIGIN/../../mysql-router:$ORIGIN/../mysql-router:$ORIGIN/../mysqlrouter/plugin:$ORIGIN/../'"$TRIPLET"':$ORIGIN/../../'"$TRIPLET" "$f"
     done
   done
-  for f in "$P"/usr/bin/{mysql,mysqlrouter,sysbench,mariadb,openssl} "$P"/usr/sbin/{mysqld,mariadbd,haproxy}; do
+  for f in "$P"/usr/bin/{mysql,mysqlrouter,sysbench,mariadb,openssl} "$P"/usr/sbin/{mysqld,mariadbd,haproxy} "$P"/usr/lib/chromium/chromium-headless-shell; do
     elf "$f" || continue
     while read -r n _ p _; do
       case $p in "$P"/*|'') ;; *) say "$f takes $n from the host: $p" >&2; bad=1 ;; esac

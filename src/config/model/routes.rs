@@ -36,6 +36,17 @@ pub enum RouteBy {
     Schema,
 }
 
+impl RouteBy {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sni => "sni",
+            Self::User => "user",
+            Self::Schema => "schema",
+        }
+    }
+}
+
 /// `[[discovery]]`: a template for clusters that appear and disappear while the proxy runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveryConfig {

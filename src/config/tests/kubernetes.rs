@@ -18,7 +18,7 @@ fn each_refusal_has_its_line_and_its_advice() {
         ("preset = \"moco\", namespace = \"a\", namespaces = [\"b\"]", "namespaces is written too"),
         ("preset = \"moco\", namespaces = []", "write at least one, or leave it out"),
         ("preset = \"moco\", namespaces = [\"a\", \"a\"]", "one is written twice"),
-        ("preset = \"moco\", namespace = \"a b\"", "\"a b\" can't be one: write letters"),
+        ("preset = \"moco\", namespace = \"a b\"", "\"a b\" is no namespace: write small letters"),
         ("preset = \"moco\", selector = \" \"", "write labels as kubectl -l takes them"),
         ("preset = \"moco\", kubeconfig = \"no/such/file\"", "no/such/file: No such file or directory"),
         ("preset = \"moco\", port = 0", "write a whole number from 1 to 65535"),
