@@ -44,11 +44,7 @@ host_tools() {
   command -v npm > /dev/null || want+=(npm)
   python3 -c 'import ensurepip, sysconfig, os; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
     want+=(python3 python3-venv python3-dev)
-  [ ${#want[@]} -gt 0 ] || return 0
-  [ "$(id -u)" = 0 ] || die "this host lacks ${want[*]}: install them (sudo apt-get install ${want[*]}) and run again"
-  say "installing on this host: ${want[*]}"
-  { env -u APT_CONFIG apt-get -q update && env -u APT_CONFIG apt-get -q -y --no-install-recommends install "${want[@]}"; } \
-    > "$C/apt.log" 2>&1 || { tail -n 10 "$C/apt.log" >&2; die "apt-get install failed"; }
+  host_install "${want[@]}"
 }
 
 libraries() {

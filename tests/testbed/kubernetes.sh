@@ -38,7 +38,7 @@ k8s_alone() {
 
 k8s_make() { # BUILD FOLDER
   local b=$1 begin; begin=$(now)
-  command -v dpkg-source > /dev/null || die "kubernetes: no dpkg-source on this host: install dpkg-dev"
+  command -v dpkg-source > /dev/null || host_install dpkg-dev
   mkdir -p "$b"/{dl,bin,tools}
   say "kubernetes: building $K8S_VERSION from source; takes 4 to 5 minutes of processor time"
   [ -e "$b/.tools" ] || k8s_tools "$b"

