@@ -50,7 +50,8 @@ impl Bed {
                 let mut options = SetOptions::mariadb();
                 // Rows, not statements: `i = i + ?` with a DOUBLE is logged as text with an integer in it, and the replica
                 // comes to another number at the lowest BIGINT.
-                options.server = options.server.with("max_allowed_packet=64M").with(NEVER_SLOW).with("binlog_format=ROW");
+                options.server =
+                    options.server.with("max_allowed_packet=64M").with(NEVER_SLOW).with("binlog_format=ROW");
                 Servers::Set(ReplicaSet::start(options))
             }
         };
