@@ -11,8 +11,8 @@ use holdfast::config::{
 };
 use holdfast::topology::kubernetes::Preset;
 
-const EXAMPLES: [&str; 9] =
-    ["async", "group", "kubernetes", "mariadb", "minimal", "multi-listener", "reference", "routed", "tls"];
+const EXAMPLES: [&str; 10] =
+    ["async", "discovery", "group", "kubernetes", "mariadb", "minimal", "multi-listener", "reference", "routed", "tls"];
 
 /// A copy of config/ with the files its examples name, removed on drop.
 struct Mounted(PathBuf);
@@ -22,7 +22,7 @@ impl Mounted {
         let directory = std::env::temp_dir().join(format!("holdfast-examples-{name}-{}", std::process::id()));
         fs::create_dir_all(directory.join("tls")).unwrap();
         fs::create_dir_all(directory.join("secrets")).unwrap();
-        for cluster in ["orders", "main", "maria", "billing"] {
+        for cluster in ["orders", "main", "maria", "billing", "shops"] {
             fs::write(directory.join(format!("secrets/{cluster}-password")), format!("of {cluster}\n")).unwrap();
         }
         let made = rcgen::generate_simple_self_signed(["proxy.example.net".to_owned()]).unwrap();

@@ -360,3 +360,40 @@ fn commands_out_of_order_and_malformed() {
     client.sequence = 1;
     client.read().expect("OK");
 }
+
+/// Some clients answer a request for a file that they can't open with nothing, and go on with their next command.
+#[test]
+fn a_file_out_of_order() {
+    let loads = Capabilities::OWN | Capabilities::LOCAL_FILES;
+    for options in [ServerOptions::mysql(), ServerOptions::mariadb()] {
+        let server = Server::start(options.named("infile").with("local_infile=ON"));
+        server.sql("CREATE TABLE app.f(line TEXT)");
+        let proxy = Proxy::start(Options::servers([server.addr()]));
+        let mut bystander = proxy.client();
+        assert_eq!(bystander.one("SELECT 1"), "1");
+        for (what, before) in [("instead of the file", 0), ("in the middle of it", 3)] {
+            let mut client = Client::login_with(proxy.port(), "app", "app", SslMode::Disabled, loads).unwrap();
+            client.send_query("LOAD DATA LOCAL INFILE 'f' INTO TABLE app.f");
+            assert_eq!(client.read().unwrap(), b"\xFBf");
+            (0..before).for_each(|n| client.send_more(format!("{n}\n").as_bytes()));
+            let expected = client.sequence;
+            client.write(&with_query("SELECT 1")).unwrap();
+            client.sequence = expected;
+            let fault = client.read().expect_err(what);
+            assert_eq!(fault.state(), (1156, "08S01"), "{what}: {fault:?}");
+            client.wait_closed();
+            let left = "SELECT id FROM information_schema.processlist WHERE user = 'app'";
+            until(&format!("no connection is left: {what}"), SOON, || server.sql(left).len() == 1);
+            until(&format!("no session is left: {what}"), SOON, || proxy.sessions() == 1);
+        }
+        // In order: all of it, past the number's turn.
+        let mut client = Client::login_with(proxy.port(), "app", "app", SslMode::Disabled, loads).unwrap();
+        server.sql("TRUNCATE app.f");
+        client.send_query("LOAD DATA LOCAL INFILE 'f' INTO TABLE app.f");
+        client.read().unwrap();
+        (0..300).for_each(|n| client.send_more(format!("{n}\n").as_bytes()));
+        client.send_more(b"");
+        client.read().unwrap();
+        assert_eq!(client.one("SELECT COUNT(*) FROM app.f"), "300");
+    }
+}

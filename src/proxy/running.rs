@@ -80,7 +80,8 @@ impl Running {
 
     /// Takes over a configuration with the same listeners, and what was found. On an error nothing has changed.
     pub async fn apply(&self, config: &Config, found: &[Found]) -> Result<()> {
-        let wanted = wanted(config, found);
+        let old = self.clusters.load();
+        let wanted = wanted(config, found, |name| old.contains_key(name));
         let plans = self.plan(&wanted)?;
         let mut listeners = Vec::new();
         for (new, old) in config.listeners.iter().zip(&self.listeners) {
@@ -88,7 +89,6 @@ impl Running {
         }
         self.sessions.limit(config.proxy.max_connections);
         let discovered = wanted.len() - config.clusters.len();
-        let old = self.clusters.load();
         let mut clusters = ByName::new();
         for (config, plan) in wanted.into_iter().zip(plans) {
             let cluster = self.carry_out(config, plan).await;
@@ -180,10 +180,7 @@ impl Running {
         if lock(&self.start.discovered).is_none() {
             reasons.push("no discovery has said yet which clusters there are".to_owned());
         }
-        let mut notes: Vec<String> =
-            clusters.values().filter_map(|cluster| cluster.topology.source_trouble()).collect();
-        notes.dedup();
-        Readiness { ready: reasons.is_empty(), reasons, notes }
+        Readiness { ready: reasons.is_empty(), reasons, notes: self.hub.troubles() }
     }
 
     /// True while clusters that were discovered at the start are still looked at: a proxy that has just been started must

@@ -43,13 +43,17 @@ fn found(names: &[&str]) -> Found {
 fn names_are_taken_once_and_no_discovery_adds_more_than_it_may() {
     let config = config(TEXT);
     let names = |all: &[Found]| -> Vec<String> {
-        wanted(&config, all).iter().map(|c| format!("{}:{}", c.name, c.account.user)).collect()
+        wanted(&config, all, |_| false).iter().map(|c| format!("{}:{}", c.name, c.account.user)).collect()
     };
     assert_eq!(names(&[None, None]), ["fixed:holdfast"]);
     assert_eq!(names(&[found(&[]), found(&["b"])]), ["fixed:holdfast", "b:second"]);
     let all = [found(&["a", "b", "fixed", "z"]), found(&["a", "z"])];
     assert_eq!(names(&all), ["fixed:holdfast", "a:first", "b:first", "z:second"]);
-    let a = &wanted(&config, &all)[1];
+    // One that is served stays when another comes that would stand before it.
+    let served = wanted(&config, &all, |name| &*name.0 == "z");
+    let served: Vec<_> = served.iter().map(|c| (c.name.as_str(), c.account.user.as_str())).collect();
+    assert_eq!(served, [("fixed", "holdfast"), ("z", "first"), ("a", "first")]);
+    let a = &wanted(&config, &all, |_| false)[1];
     assert_eq!((a.hold_max.as_millis(), a.required), (7, false));
 }
 

@@ -70,6 +70,11 @@ pub enum Ended {
     },
     /// The client's connection ended.
     ClientLost,
+    /// A packet of the client's file had another sequence number than [`Said::next_sequence`].
+    OutOfOrder {
+        /// The number it had.
+        got: u8,
+    },
     /// The backend sent what the protocol has no place for.
     Malformed(crate::wire::Malformed),
 }

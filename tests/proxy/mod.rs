@@ -273,6 +273,16 @@ impl Proxy {
         self.kib("VmHWM:")
     }
 
+    /// CPU time it has used, in steps of 10 ms.
+    pub fn cpu(&self) -> Duration {
+        let pid = self.daemon.pid().expect("the proxy runs");
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        // Behind its name, which may have spaces: utime and stime, in ticks.
+        let fields = stat.rsplit_once(')').expect("it has a name").1.split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Begins to look for the peak anew.
     pub fn reset_rss_peak(&self) {
         let pid = self.daemon.pid().expect("the proxy runs");

@@ -255,6 +255,10 @@ impl ClientSession {
                 self.drop_connection(slot, None);
                 Attempt::End(End::ClientGone)
             }
+            Ended::OutOfOrder { got } => {
+                self.drop_connection(slot, None);
+                Attempt::End(self.out_of_order((said.next_sequence, got), said.next_sequence).await)
+            }
             Ended::Malformed(malformed) => {
                 tracing::error!(session = self.handle.id.0, %malformed, "server broke the protocol");
                 self.backend_lost(request, slot, Lost { whole: true, clean: false, repeatable: false, was_open, said })

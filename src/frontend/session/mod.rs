@@ -152,8 +152,7 @@ impl ClientSession {
             self.fill_to(HEADER).await?;
             let Some(header) = Header::read(&self.client.input) else { return Err(End::ClientGone) };
             if header.sequence != 0 {
-                let message = format!("Got packets out of order: expected sequence 0, got {}", header.sequence);
-                return Err(self.fatal(ErrorKind::PacketOutOfOrder, message).await);
+                return Err(self.out_of_order((0, header.sequence), 1).await);
             }
             if header.length == 0 {
                 self.client.input.advance(HEADER);
@@ -368,10 +367,20 @@ impl ClientSession {
         self.client.write_all(&out).await.map_err(|_| End::ClientGone)
     }
 
-    /// Answers with an error and ends the session.
+    /// A packet of the client's was expected with one number and came with another; `sequence`: the error's own.
+    async fn out_of_order(&mut self, (expected, got): (u8, u8), sequence: u8) -> End {
+        let message = format!("Got packets out of order: expected sequence {expected}, got {got}");
+        self.end_with(&ClientError::new(ErrorKind::PacketOutOfOrder, message), sequence).await
+    }
+
     async fn fatal(&mut self, kind: ErrorKind, message: impl Into<std::borrow::Cow<'static, str>>) -> End {
-        match self.refuse(&ClientError::new(kind, message), 1).await {
-            Ok(()) => End::Error(kind),
+        self.end_with(&ClientError::new(kind, message), 1).await
+    }
+
+    /// Answers with an error and ends the session.
+    async fn end_with(&mut self, error: &ClientError, sequence: u8) -> End {
+        match self.refuse(error, sequence).await {
+            Ok(()) => End::Error(error.kind),
             Err(end) => end,
         }
     }

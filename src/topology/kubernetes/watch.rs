@@ -132,6 +132,15 @@ impl Hub {
         lock(&self.watches).values().filter(|watch| watch.strong_count() > 0).count()
     }
 
+    /// Why facts may be old, of each watch that is not up; sorted.
+    pub fn troubles(&self) -> Vec<String> {
+        let running: Vec<Arc<Running>> = lock(&self.watches).values().filter_map(Weak::upgrade).collect();
+        let mut all: Vec<String> = running.iter().filter_map(|running| running.shared.trouble()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
     fn running(&self, key: WatchKey) -> Arc<Running> {
         let mut watches = lock(&self.watches);
         if let Some(running) = watches.get(&key).and_then(Weak::upgrade) {
