@@ -8,9 +8,11 @@ use super::ask::{Asker, connect_failure};
 use super::report::{Failure, FailureKind, Observation, Report, ServerGreeting};
 use super::settings::TopologySettings;
 use super::snapshot::Flavor;
-use crate::backend::{ConnectTarget, Connected, LoginRequest, connect};
+use crate::accounts::Credential;
+use crate::backend::{ConnectError, ConnectTarget, Connected, LoginRequest, connect};
 use crate::types::{Address, BackendId};
 use crate::wire::capabilities::Capabilities;
+use crate::wire::err::ErrPacket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +37,8 @@ pub(super) struct Prober {
     pub(super) id: BackendId,
     pub(super) address: Address,
     pub(super) settings: Arc<TopologySettings>,
+    /// The password before the configured one, for servers that don't know the new one yet.
+    pub(super) retired: Option<Credential>,
     pub(super) pace: watch::Receiver<Pace>,
     pub(super) answers: mpsc::Sender<Observation>,
     pub(super) epoch: Instant,
@@ -117,6 +121,27 @@ impl Prober {
     }
 
     async fn open(&self) -> Result<Asker, Failure> {
+        let mut login = self.log_in(&self.settings.account.credential).await;
+        if let (Err(error), Some(retired)) = (&login, &self.retired)
+            && is_wrong_password(error)
+            && let Ok(connected) = self.log_in(retired).await
+        {
+            let (cluster, backend) = (&self.settings.cluster, &self.address);
+            tracing::warn!(%cluster, %backend, "the server does not know the account's new password yet; used the old one");
+            login = Ok(connected);
+        }
+        let connected = login.map_err(|error| connect_failure(&error))?;
+        let greeting = Arc::new(greeting(&connected));
+        Ok(Asker {
+            channel: connected.channel,
+            capabilities: connected.capabilities,
+            greeting,
+            group_configured: false,
+            limit: self.settings.probe.answer_bytes_max,
+        })
+    }
+
+    async fn log_in(&self, credential: &Credential) -> Result<Connected, ConnectError> {
         let settings = &self.settings;
         let target = ConnectTarget {
             address: self.address.clone(),
@@ -125,23 +150,20 @@ impl Prober {
         };
         let login = LoginRequest {
             user: settings.account.user.as_bytes(),
-            credential: &settings.account.credential,
+            credential,
             database: None,
             collation: COLLATION,
             capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
             attributes: ATTRIBUTES,
             max_packet_size: 1 << 24,
         };
-        let connected = connect(&target, &login).await.map_err(|error| connect_failure(&error))?;
-        let greeting = Arc::new(greeting(&connected));
-        Ok(Asker {
-            channel: connected.channel,
-            capabilities: connected.capabilities,
-            greeting,
-            group_configured: false,
-            limit: settings.probe.answer_bytes_max,
-        })
+        connect(&target, &login).await
     }
+}
+
+/// ER_ACCESS_DENIED_ERROR.
+fn is_wrong_password(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Refused(packet) if ErrPacket::parse(packet).is_ok_and(|error| error.code == 1045))
 }
 
 /// Waits until an idle connection is closed, and drops it; for ever if there is none. A server says nothing unasked but

@@ -10,8 +10,9 @@ use super::picture::Picture;
 use super::probe::{Pace, Prober};
 use super::proof::Now;
 use super::report::Observation;
-use super::settings::TopologySettings;
+use super::settings::{Account, TopologySettings};
 use super::snapshot::{Backend, Conflict, Topology};
+use crate::accounts::Credential;
 use crate::metrics;
 use crate::types::{BackendId, Role};
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ pub fn spawn(settings: TopologySettings, shutdown: CancellationToken) -> Topolog
     let writer = Writer {
         handle: handle.clone(),
         settings,
+        retired: None,
         picture,
         epoch,
         pace,
@@ -64,6 +66,9 @@ fn now(epoch: Instant) -> Now {
 struct Writer {
     handle: TopologyHandle,
     settings: Arc<TopologySettings>,
+    /// The account's password before the present one. A Secret and the server are never changed in the same moment; each
+    /// server that still refuses the new password is asked with this one.
+    retired: Option<Credential>,
     picture: Picture,
     epoch: Instant,
     pace: watch::Sender<Pace>,
@@ -129,6 +134,7 @@ impl Writer {
                 self.picture.limit(settings.limits.clone());
                 self.picture.configure(settings.source.clone(), now(self.epoch));
                 self.handle.set_source(settings.pods.as_ref());
+                self.retired = retired(&self.settings.account, &settings.account, self.retired.take());
                 self.settings = Arc::new(*settings);
                 // Account, TLS or rhythm may differ: every prober begins again.
                 for (_, stop) in self.probers.drain() {
@@ -183,6 +189,7 @@ impl Writer {
                     id: server.id,
                     address: server.address.clone(),
                     settings: self.settings.clone(),
+                    retired: self.retired.clone(),
                     pace: self.pace.subscribe(),
                     answers: self.answers.clone(),
                     epoch: self.epoch,
@@ -227,6 +234,15 @@ impl Writer {
             self.pace.send_modify(|pace| pace.wakes += 1);
         }
     }
+}
+
+/// The password that `new` replaces: that of `old`, or the one before where only other settings differ.
+fn retired(old: &Account, new: &Account, before: Option<Credential>) -> Option<Credential> {
+    if old.user != new.user {
+        return None;
+    }
+    let same = old.credential.password_bytes() == new.credential.password_bytes();
+    if same { before } else { Some(old.credential.clone()) }
 }
 
 /// Waits for news of the pods; for ever if there are none. Cancel safe.

@@ -80,8 +80,12 @@ impl Client {
 
     /// Logs in as `app` over TLS if the certificate is signed by one of `ca`.
     pub fn login_trusting(port: u16, ca: &Path) -> Result<Self, ConnectError> {
-        let files = TlsFiles { ca: Some(ca.to_owned()), ..TlsFiles::default() };
-        let tls = BackendTls::backend(SslMode::VerifyCa, files).expect("a CA");
+        Self::login_showing(port, TlsFiles { ca: Some(ca.to_owned()), ..TlsFiles::default() })
+    }
+
+    /// Logs in as `app` over TLS, trusting the files' CA and showing their certificate if there is one.
+    pub fn login_showing(port: u16, files: TlsFiles) -> Result<Self, ConnectError> {
+        let tls = BackendTls::backend(SslMode::VerifyCa, files).expect("certificates");
         Self::connect(port, "app", "app", tls, Capabilities::OWN)
     }
 

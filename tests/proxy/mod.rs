@@ -32,6 +32,8 @@ pub struct Options {
     pub cluster: String,
     /// In place of `cluster = "main"` of the listeners.
     pub route: String,
+    /// In place of user and password of `[cluster.account]`.
+    pub account: String,
     /// Whole tables behind all others.
     pub more: String,
     /// One listener for each; `split` if there is none.
@@ -72,6 +74,12 @@ impl Options {
     /// With lines for `[[cluster]]`.
     pub fn cluster(mut self, lines: &str) -> Self {
         self.cluster = format!("{}\n{lines}", self.cluster);
+        self
+    }
+
+    /// With these lines for `[cluster.account]`.
+    pub fn account(mut self, lines: &str) -> Self {
+        self.account = lines.to_owned();
         self
     }
 
@@ -122,10 +130,10 @@ impl Options {
                 format!("source = \"static\"\nservers = [{}]", quoted(|s| format!("{{ address = \"{s}\" }}")))
             }
         };
-        text + &format!(
-            "[[cluster]]\nname = \"main\"\n{source}\n{}\n[cluster.account]\nuser = \"holdfast\"\npassword = \"holdfast\"\n",
-            self.cluster
-        ) + &self.more
+        let account =
+            if self.account.is_empty() { "user = \"holdfast\"\npassword = \"holdfast\"" } else { &self.account };
+        text + &format!("[[cluster]]\nname = \"main\"\n{source}\n{}\n[cluster.account]\n{account}\n", self.cluster)
+            + &self.more
     }
 }
 
