@@ -16,7 +16,7 @@ mod timeline;
 
 use clients::{Clients, Done, End, Kind, errors, unix_ms};
 use proxy::{Options, Proxy};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use testbed::kubernetes::{ControlPlane, Node, NodeOptions};
 use testbed::until;
 use timeline::{Marks, Timeline, Watched};
 
-const SOON: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(200);
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
 
@@ -50,6 +50,8 @@ impl Bed {
         );
         // Longer than any of the events, so that a client that is answered too early is an error here.
         let proxy = Arc::new(Proxy::start(Options::pods(&pods).cluster("hold_ms_max = 50000")));
+        // the command line client, and the first login of all
+        assert_eq!(proxy.sql("SELECT 1"), Ok(vec![vec!["1".to_owned()]]));
         let clients = Clients::start(proxy.port());
         let bed = Self { clients, proxy, group, _node: node, plane };
         bed.wait_well(0);
@@ -105,28 +107,40 @@ impl Bed {
         lines["backends"].as_array().unwrap().iter().any(|b| b["address"] == address && b["serving"] == "yes")
     }
 
-    /// All three members, the label and the proxy are of one mind; clients write to the primary and read from the others.
+    /// The proxy serves all three, the label is right, clients write to the primary and read from the others.
     fn wait_well(&self, primary: usize) {
-        self.group.wait_online(3);
+        self.wait_all_serve();
         until("the label is right", SOON, || self.group.labelled_primary() == Some(primary));
-        let wanted = |topology: &Value| {
-            let backends = topology["backends"].as_array().unwrap();
-            let serve = backends.iter().all(|b| b["serving"] == "yes");
-            backends.len() == 3 && serve && topology["conflicts"] == json!([]) && topology["doubt"] == false
-        };
+        until("the proxy agrees with the labels", SOON, || self.conflicts().is_empty());
+        assert_eq!(self.primary(), primary);
+        self.wait_reads_on_followers(primary);
+        self.clients.wait_going_on();
+        self.check();
+    }
+
+    /// The proxy has seen that all three members are ONLINE.
+    fn wait_all_serve(&self) {
         let mut last = Value::Null;
         let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             until("the proxy serves all three", SOON, || {
                 last = self.topology();
-                wanted(&last)
+                let backends = last["backends"].as_array().unwrap();
+                backends.len() == 3 && backends.iter().all(|b| b["serving"] == "yes" && b["role"] != "unknown")
             });
         }));
         assert!(well.is_ok(), "{last:#}");
-        assert_eq!(self.primary(), primary);
+    }
+
+    /// Those who read already read from followers; those who come are given each of them.
+    fn wait_reads_on_followers(&self, primary: usize) {
         let followers: Vec<String> = (0..3).filter(|i| *i != primary).map(|i| self.group.pod_name(i)).collect();
         self.clients.wait_reads_on(&followers);
-        self.clients.wait_going_on();
-        self.check();
+        followers.iter().for_each(|follower| self.wait_read_from(follower));
+    }
+
+    /// Waits until a new session reads from that pod.
+    fn wait_read_from(&self, pod: &str) {
+        until(&format!("a new session reads from {pod}"), SOON, || self.proxy.client().one("SELECT @@hostname") == pod);
     }
 
     fn check(&self) {
@@ -208,8 +222,8 @@ fn the_label_lies(bed: &Bed) {
     bed.group.set_role_label(right, Some("secondary"));
     until("the proxy tells of the label", SOON, || bed.conflicts() == ["label_elsewhere"]);
     let seen = unix_ms() - began_ms;
-    // as many writes again, all under the label that lies
-    (0..10).for_each(|_| bed.clients.wait_going_on());
+    // and many writes more, all under the label that lies
+    (0..4).for_each(|_| bed.clients.wait_going_on());
     assert_eq!((bed.primary(), bed.group.labelled_primary()), (right, Some(wrong)));
     let done = bed.clients.since(began_ms);
     let writes = done.iter().filter(|d| d.kind != Kind::Read).count();
@@ -230,10 +244,7 @@ fn comes_back_elsewhere(bed: &Bed, index: usize, old_address: &str) {
     let began = Instant::now();
     bed.group.create(index);
     let pod = bed.group.pod_name(index);
-    until("it is read from", SOON, || {
-        let done = bed.clients.since(began_ms);
-        done.iter().any(|d| matches!(&d.end, End::ReadFrom(server) if *server == pod))
-    });
+    bed.wait_read_from(&pod);
     let read = began.elapsed().as_millis();
     let done = bed.clients.since(began_ms);
     println!(
@@ -281,9 +292,8 @@ fn the_primary_dies_while_the_api_server_is_away() {
     let failover = bed.fails_over("kill -9 while the API server is away", |old| bed.group.member(old).kill9());
     assert_eq!(bed.proxy.metric("holdfast_kubernetes_watch_up", &[]), 0.0);
     // The killed one was started again and let in: a follower by proof, under a label that still calls it the primary.
-    bed.group.wait_online(3);
-    let followers = (0..3).filter(|i| *i != failover.new).map(|i| bed.group.pod_name(i)).collect::<Vec<_>>();
-    bed.clients.wait_reads_on(&followers);
+    bed.wait_all_serve();
+    bed.wait_reads_on_followers(failover.new);
     until("the API server has been away for a minute", AWAY * 2, || {
         bed.clients.wait_going_on();
         away.elapsed() >= AWAY

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(200);
 /// Between two questions to a server; the answers take their time too.
 const PERIOD: Duration = Duration::from_millis(5);
 
