@@ -138,9 +138,19 @@ impl Bed {
         followers.iter().for_each(|follower| self.wait_read_from(follower));
     }
 
-    /// Waits until a new session reads from that pod.
+    /// Waits until a new session reads from that pod. The sessions stay meanwhile: each new one is given the follower that
+    /// has the fewest, which need not be this one at first.
     fn wait_read_from(&self, pod: &str) {
-        until(&format!("a new session reads from {pod}"), SOON, || self.proxy.client().one("SELECT @@hostname") == pod);
+        let mut sessions = Vec::new();
+        until(&format!("a new session reads from {pod}"), SOON, || {
+            if sessions.len() == 50 {
+                sessions.clear();
+            }
+            let mut client = self.proxy.client();
+            let server = client.one("SELECT @@hostname");
+            sessions.push(client);
+            server == pod
+        });
     }
 
     fn check(&self) {
