@@ -319,6 +319,8 @@ pub(super) fn query_at(flavor: Flavor, at: &[String], login: (&str, &str), sql: 
     let plugins = match flavor {
         Flavor::MySql => {
             client.arg(bed.path("mysql", "MYSQL")).args(["--no-defaults", "--connect-expired-password"]);
+            // without it the first login through a proxy without TLS ends with error 2061, before any statement
+            client.arg("--get-server-public-key");
             bed.path("mysql", "MYSQL_PLUGINS")
         }
         Flavor::MariaDb => {

@@ -26,7 +26,7 @@ pub const ROLE: &str = "kubeblocks.io/role";
 pub const VERSION: &str = "apps.kubeblocks.io/last-role-authoritative-version";
 /// On pods of a group: the group's name (a UUID), for the [`runner`].
 const GROUP: &str = "testbed/group";
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 const JOIN: &str = "START GROUP_REPLICATION USER='repl', PASSWORD='repl'";
 const MEMBERS: &str = "performance_schema.replication_group_members";
 
