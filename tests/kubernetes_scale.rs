@@ -127,7 +127,7 @@ fn five_thousand_pods_in_two_hundred_clusters() {
 
 /// From the PATCH until the cluster's feed has the label, and until the published snapshot has it, in this process.
 fn latency(plane: &ControlPlane, pods: Pods, name: &str, port: u16) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stop = CancellationToken::new();
     let access = Access { kubeconfig: Some(plane.kubeconfig()), context: None };
     let mut rules = Preset::Holdfast.rules();
