@@ -151,6 +151,27 @@ fn an_async_set_switched_by_hand_and_two_that_are_writable() {
 }
 
 #[test]
+fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));
+    let mut client = proxy.client();
+    client.query(TABLE).expect("a table");
+    set.wait_synced();
+    client.query("BEGIN").expect("a transaction");
+    assert_eq!(client.one("SELECT @@server_id"), id(set.server(0)));
+    set.server(0).sql("SET GLOBAL super_read_only=ON");
+    let before = tried(set.server(0), "insert");
+    client.send_query("INSERT INTO app.`load` VALUES (1, 1, 1)");
+    until("the old primary has refused it", SOON, || tried(set.server(0), "insert") > before);
+    set.switchover(1);
+    let fault = client.read().expect_err("the transaction is lost");
+    assert_eq!(fault.state(), (1213, "40001"));
+    client.query("BEGIN").expect("a transaction");
+    assert_eq!(client.one("SELECT @@server_id"), id(set.server(1)));
+    client.query("ROLLBACK").expect("the connection is usable");
+}
+
+#[test]
 fn mariadb_splits_and_catches_hidden_writes() {
     let set = ReplicaSet::start(SetOptions::mariadb());
     let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));

@@ -10,7 +10,7 @@ use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::relay::Said;
 use crate::routing::Mode;
-use crate::session::Slot;
+use crate::session::{Pin, Slot};
 use crate::topology::Hint;
 use crate::wire::err::ErrPacket;
 use crate::wire::packet::write_packet;
@@ -43,7 +43,6 @@ impl ClientSession {
         match slot {
             // A read-only transaction that lives on a follower: the answer must be that of its own server.
             Slot::Follower if in_transaction => refused_by_fence,
-            _ if in_transaction => |_, _| false,
             Slot::Follower => refused_by_follower,
             Slot::Primary => refused_by_fence,
         }
@@ -70,9 +69,21 @@ impl ClientSession {
             () = cluster.gone.cancelled() => None,
         };
         match answer {
-            Some(topology) if topology.primary != Some(backend) => Attempt::Again(Slot::Primary),
+            Some(topology) if topology.primary != Some(backend) => self.fenced(slot),
             // Asked again, the same server is the primary (or none is): its word stands.
             _ => Attempt::Refused(packet),
+        }
+    }
+
+    /// Another server is the primary now. What was open on this one cannot be committed any more.
+    fn fenced(&mut self, slot: Slot) -> Attempt {
+        if self.session.transaction() != Some(slot) {
+            return Attempt::Again(Slot::Primary);
+        }
+        self.drop_connection(slot, None);
+        match self.session.pins().lost_with_connection() {
+            Some(pin) => Attempt::Failed(state_lost(pin), 1),
+            None => Attempt::Failed(transaction_lost(), 1),
         }
     }
 
@@ -107,11 +118,7 @@ impl ClientSession {
         let sequence = if nothing { 1 } else { lost.said.next_sequence };
         let pinned = self.session.pins().lost_with_connection().filter(|_| slot == Slot::Primary);
         if let Some(pin) = pinned {
-            let message = format!(
-                "holdfast: the server went away and took this session's state ({}) along; reconnect",
-                pin.as_str()
-            );
-            return Attempt::Failed(ClientError::new(ErrorKind::SessionStateLost, message), sequence);
+            return Attempt::Failed(state_lost(pin), sequence);
         }
         let ends_transaction = request.statement.class == Class::Xa
             || matches!(request.statement.class, Class::Commit { .. } | Class::Multi)
@@ -129,6 +136,12 @@ impl ClientSession {
         let message = "holdfast: the server went away before it answered; whether the statement was executed is unknown: check before running it again";
         Attempt::Failed(ClientError::new(ErrorKind::OutcomeUnknown, message), sequence)
     }
+}
+
+fn state_lost(pin: Pin) -> ClientError {
+    let pin = pin.as_str();
+    let message = format!("holdfast: the server went away and took this session's state ({pin}) along; reconnect");
+    ClientError::new(ErrorKind::SessionStateLost, message)
 }
 
 /// Errors by which a follower says that a statement is no pure read: 1290 (read-only options), 1792 (read-only
