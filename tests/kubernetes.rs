@@ -13,7 +13,7 @@ use std::time::Duration;
 use testbed::kubernetes::{ControlPlane, Scope};
 use testbed::{ReplicaSet, Server, SetOptions, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Pods of one namespace in front of servers.
 struct Pods<'a> {

@@ -18,7 +18,7 @@ use clients::{Clients, Done, End, Kind, errors, unix_ms};
 use proxy::{Options, Proxy};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use testbed::kubernetes::kubeblocks::{self, PodGroup};
 use testbed::kubernetes::{ControlPlane, Node, NodeOptions};
@@ -270,8 +270,15 @@ fn comes_back_elsewhere(bed: &Bed, index: usize, old_address: &str) {
     bed.wait_well(index);
 }
 
+/// One after the other: two control planes and six servers at a time are too much for two cores.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn what_befalls_a_group_in_pods() {
+    let _alone = alone();
     let bed = Bed::start();
     the_label_lies(&bed);
 
@@ -294,6 +301,7 @@ fn what_befalls_a_group_in_pods() {
 
 #[test]
 fn the_primary_dies_while_the_api_server_is_away() {
+    let _alone = alone();
     let bed = Bed::start();
     let away = Instant::now();
     bed.plane.kill_api();

@@ -14,7 +14,7 @@ use testbed::kubernetes::{
 };
 use testbed::{ServerOptions, until};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(180);
 
 #[test]
 fn the_api_server_keeps_its_data_over_kill9() {

@@ -18,7 +18,7 @@ use testbed::{Cable, Group, GroupOptions, ReplicaSet, Server, ServerOptions, Set
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Every version that was published, and when.
 type History = Arc<Mutex<Vec<(Instant, Arc<Topology>)>>>;

@@ -17,7 +17,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 /// How long a test waits for what should happen at once.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// What the proxy is to be. The texts are lines of TOML for the table they are named after.
 #[derive(Clone, Debug, Default)]

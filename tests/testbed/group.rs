@@ -3,7 +3,7 @@
 use super::{Port, Server, ServerOptions, until};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(180);
 const JOIN: &str = "START GROUP_REPLICATION USER='repl', PASSWORD='repl'";
 const MEMBERS: &str = "performance_schema.replication_group_members";
 

@@ -36,7 +36,7 @@ pub use pod::RunningPod;
 pub use program::{Program, Runner, Sandbox, mysqld};
 
 /// How long anything of the control plane may take to get ready.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(300);
 
 /// What the control plane is to be.
 #[derive(Debug, Clone, Default)]

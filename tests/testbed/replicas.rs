@@ -7,7 +7,7 @@ use super::{Flavor, Port, Server, ServerOptions, until};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// What the set is to be.
 #[derive(Debug, Clone)]
