@@ -9,17 +9,20 @@
 
 use super::shared::{Registry, SessionHandle};
 use crate::session::Slot;
-use crate::topology::{Serving, Topology, TopologyHandle};
+use crate::topology::{Backend, Serving, Topology, TopologyHandle};
 use crate::types::{BackendId, ClusterId, Term};
 use futures_util::task::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Context;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often sessions are looked at while a server is drained: some have only just ended their transaction.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// What is under way on a primary that was deposed may still be answered for so long: in a planned change it is.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// What is to become of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +98,20 @@ impl Nudge {
 /// Looks after the sessions of one cluster until `shutdown`.
 pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Registry>, shutdown: CancellationToken) {
     let mut changed = handle.changed();
+    let (mut term, mut since) = (handle.snapshot().term, Instant::now());
     loop {
         let topology = handle.snapshot();
-        let going = |server: &crate::topology::Backend| match server.serving {
+        if topology.term != term {
+            (term, since) = (topology.term, Instant::now());
+        }
+        let answering = since.elapsed() < LAST_ANSWERS;
+        let going = |server: &Backend| match server.serving {
             Serving::Yes | Serving::No { .. } => false,
             Serving::Draining { .. } | Serving::Drained { .. } => true,
         };
-        let again = topology.backends.iter().any(going);
+        let again = answering || topology.backends.iter().any(going);
         for session in registry.of_cluster(cluster) {
-            look_after(&topology, &session);
+            look_after(&topology, &session, answering);
         }
         let pause = async { if again { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
         tokio::select! {
@@ -114,21 +122,33 @@ pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Regis
     }
 }
 
-fn look_after(topology: &Topology, session: &SessionHandle) {
+/// `answering`: what is under way on a deposed primary is not cut yet.
+fn look_after(topology: &Topology, session: &SessionHandle, answering: bool) {
     let fates = [Slot::Primary, Slot::Follower].map(|slot| {
         let (backend, _) = session.connection(slot.index())?;
         Some(fate(topology, slot, backend, Term(session.nudge.terms[slot.index()].load(Ordering::Relaxed))))
     });
     if fates.iter().flatten().any(|fate| *fate != Fate::Stay) {
-        let cut = [0, 1].map(|slot| if fates[slot] == Some(Fate::Cut) { session.raw_connection(slot) } else { 0 });
+        let spared = |slot: usize| {
+            let (backend, _) = session.connection(slot)?;
+            Some(answering && slot == Slot::Primary.index() && may_answer(topology.backend(backend)?))
+        };
+        let is_cut = |slot: usize| fates[slot] == Some(Fate::Cut) && spared(slot) != Some(true);
+        let cut = [0, 1].map(|slot| if is_cut(slot) { session.raw_connection(slot) } else { 0 });
         session.nudge.give(cut);
+    }
+}
+
+fn may_answer(server: &Backend) -> bool {
+    match server.serving {
+        Serving::Yes | Serving::No { .. } | Serving::Draining { .. } => true,
+        Serving::Drained { .. } => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Backend;
     use crate::types::{ClusterName, Role};
 
     #[test]
