@@ -172,6 +172,21 @@ fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
 }
 
 #[test]
+fn a_statement_under_way_on_a_deposed_primary_gets_its_answer() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));
+    let (mut holder, mut waiter) = (proxy.client(), proxy.client());
+    assert_eq!(holder.one("SELECT GET_LOCK('under way', 0)"), "1");
+    waiter.send_query("SELECT GET_LOCK('under way', 60) INTO @got");
+    let waits = "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE lock_status='PENDING'";
+    until("one waits for the other", SOON, || set.server(0).one(waits) == "1");
+    // The holder's idle connection is cut with the change, and with it goes the lock: on the old primary, after the change.
+    set.switchover(1);
+    assert_eq!(waiter.read().expect("the old primary still says how it ended")[0], 0, "OK");
+    assert_eq!(holder.query("DO 1").expect_err("its lock is lost").state().0, 3169);
+}
+
+#[test]
 fn mariadb_splits_and_catches_hidden_writes() {
     let set = ReplicaSet::start(SetOptions::mariadb());
     let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 /// How often sessions are looked at while a server is drained: some have only just ended their transaction.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What is under way on a primary that was deposed may still be answered for so long: in a planned change it is.
+/// What is under way on a primary that was deposed may still be answered for so long, if it answers at all: in a planned
+/// change it does, and a writer that waits for a silent one would only lose time.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// What is to become of a connection.
@@ -47,6 +48,17 @@ pub fn fate(topology: &Topology, slot: Slot, backend: BackendId, term: Term) -> 
         Serving::Draining { .. } => Fate::Leave,
         Serving::Drained { .. } => Fate::Cut,
     }
+}
+
+/// \[pure\] Is the connection to be cut even in the middle of a statement? `late`: the primary changed long enough ago for
+/// what was under way to be answered.
+pub fn cuts(topology: &Topology, slot: Slot, backend: BackendId, term: Term, late: bool) -> bool {
+    let waits_for_answer = |server: &Backend| match server.serving {
+        Serving::Yes | Serving::No { .. } | Serving::Draining { .. } => server.answers,
+        Serving::Drained { .. } => false,
+    };
+    let spared = !late && slot == Slot::Primary && topology.backend(backend).is_some_and(waits_for_answer);
+    fate(topology, slot, backend, term) == Fate::Cut && !spared
 }
 
 /// Wakes one session to look after its connections, and what must be known of them for that.
@@ -104,14 +116,14 @@ pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Regis
         if topology.term != term {
             (term, since) = (topology.term, Instant::now());
         }
-        let answering = since.elapsed() < LAST_ANSWERS;
+        let late = since.elapsed() >= LAST_ANSWERS;
         let going = |server: &Backend| match server.serving {
             Serving::Yes | Serving::No { .. } => false,
             Serving::Draining { .. } | Serving::Drained { .. } => true,
         };
-        let again = answering || topology.backends.iter().any(going);
+        let again = !late || topology.backends.iter().any(going);
         for session in registry.of_cluster(cluster) {
-            look_after(&topology, &session, answering);
+            look_after(&topology, &session, late);
         }
         let pause = async { if again { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
         tokio::select! {
@@ -122,27 +134,19 @@ pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Regis
     }
 }
 
-/// `answering`: what is under way on a deposed primary is not cut yet.
-fn look_after(topology: &Topology, session: &SessionHandle, answering: bool) {
-    let fates = [Slot::Primary, Slot::Follower].map(|slot| {
+fn look_after(topology: &Topology, session: &SessionHandle, late: bool) {
+    let connections = [Slot::Primary, Slot::Follower].map(|slot| {
         let (backend, _) = session.connection(slot.index())?;
-        Some(fate(topology, slot, backend, Term(session.nudge.terms[slot.index()].load(Ordering::Relaxed))))
+        Some((slot, backend, Term(session.nudge.terms[slot.index()].load(Ordering::Relaxed))))
     });
-    if fates.iter().flatten().any(|fate| *fate != Fate::Stay) {
-        let spared = |slot: usize| {
-            let (backend, _) = session.connection(slot)?;
-            Some(answering && slot == Slot::Primary.index() && may_answer(topology.backend(backend)?))
-        };
-        let is_cut = |slot: usize| fates[slot] == Some(Fate::Cut) && spared(slot) != Some(true);
-        let cut = [0, 1].map(|slot| if is_cut(slot) { session.raw_connection(slot) } else { 0 });
-        session.nudge.give(cut);
-    }
-}
-
-fn may_answer(server: &Backend) -> bool {
-    match server.serving {
-        Serving::Yes | Serving::No { .. } | Serving::Draining { .. } => true,
-        Serving::Drained { .. } => false,
+    let going = |(slot, backend, term)| fate(topology, slot, backend, term) != Fate::Stay;
+    if connections.iter().flatten().any(|connection| going(*connection)) {
+        session.nudge.give(connections.map(|connection| match connection {
+            Some((slot, backend, term)) if cuts(topology, slot, backend, term, late) => {
+                session.raw_connection(slot.index())
+            }
+            _ => 0,
+        }));
     }
 }
 
@@ -179,6 +183,31 @@ mod tests {
                 "{slot:?} {serving:?} {primary:?} {term}"
             );
             assert_eq!(fate(&topology, slot, BackendId(7), Term(1)), Fate::Cut);
+        }
+    }
+
+    #[test]
+    fn only_a_deposed_primary_that_answers_is_waited_for() {
+        let (yes, no) = (|| Serving::Yes, || Serving::No { reason: "read-only, but follows nobody".into() });
+        let drained = || Serving::Drained { reason: "its pod is deleting".into() };
+        // (which, its serving, answers, the primary changed long ago, cut in the middle of a statement)
+        for (slot, serving, answers, late, expected) in [
+            (Slot::Primary, yes(), true, false, false),
+            (Slot::Primary, no(), true, false, false),
+            (Slot::Primary, yes(), true, true, true),
+            (Slot::Primary, yes(), false, false, true),
+            (Slot::Primary, no(), false, false, true),
+            (Slot::Primary, drained(), true, false, true),
+            (Slot::Follower, yes(), false, true, false),
+            (Slot::Follower, drained(), true, false, true),
+        ] {
+            let mut topology = Topology::empty(ClusterName::from("c"));
+            let of = |id| Backend::new(BackendId(id), format!("db-{id}").parse().unwrap(), 1);
+            topology.backends = vec![Backend { serving: serving.clone(), answers, ..of(0) }, of(1)];
+            (topology.primary, topology.term) = (Some(BackendId(1)), Term(2));
+            let cut = cuts(&topology, slot, BackendId(0), Term(1), late);
+            assert_eq!(cut, expected, "{slot:?} {serving:?} answers: {answers} late: {late}");
+            assert!(cuts(&topology, slot, BackendId(7), Term(1), false), "a server that is no more");
         }
     }
 }

@@ -193,6 +193,7 @@ fn describe(case: &Case<'_>, server: &Server, verdict: &Verdict, grouped: bool) 
         weight: server.weight,
         role: standing.role,
         serving,
+        answers: server.failure.is_none() && case.witness(server.id).is_some(),
         lag_ms: if standing.role == Role::Primary { Some(0) } else { server.lag_ms },
         evidence: standing.evidence.into(),
         server_uuid: report.and_then(|report| report.server_uuid.clone()),

@@ -73,6 +73,8 @@ pub struct Backend {
     pub role: Role,
     /// May it be given new work?
     pub serving: Serving,
+    /// It answered the last question it was asked, lately enough: what runs on it can be answered, too.
+    pub answers: bool,
     /// How far behind the primary it was at its last answer, in milliseconds: the true lag lies between this and this plus
     /// one probe interval. 0 for the primary. `None`: not known (no GTIDs, or no primary was seen yet).
     pub lag_ms: Option<u64>,
@@ -97,6 +99,7 @@ impl Backend {
             weight,
             role: Role::Unknown,
             serving: Serving::No { reason: "not asked yet".into() },
+            answers: false,
             lag_ms: None,
             evidence: "not asked yet".into(),
             server_uuid: None,
