@@ -33,7 +33,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop`, and then those who wait already: closing the port would reset them. Settings changed by a reload hold for clients accepted from then on.
+/// Accepts until `stop`, and then those who wait already: closing the port would reset them. Settings changed by a reload
+/// hold for clients accepted from then on.
 pub async fn accept(
     port: TcpListener,
     listener: Arc<ArcSwap<Listener>>,

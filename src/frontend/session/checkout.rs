@@ -9,8 +9,6 @@ use super::{ClientSession, End};
 use crate::backend::{BackendConnection, BringError, ConnectError, observe};
 use crate::config::ReadFallback;
 use crate::error::{ClientError, ErrorKind};
-use crate::frontend::prove::cluster_gone;
-use crate::frontend::shared::Cluster;
 use crate::metrics;
 use crate::routing::{self, Mode};
 use crate::session::Session;
@@ -18,8 +16,6 @@ use crate::session::{Pin, Slot};
 use crate::topology::{Backend, Hint, Serving, Topology};
 use crate::types::{BackendId, Term};
 use bytes::Bytes;
-use std::future::{Future, poll_fn};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -229,60 +225,6 @@ impl ClientSession {
         }
     }
 
-    /// Waits until the topology changes; ends with an error at the deadline, when the hold is full, or with the session.
-    async fn hold(
-        &mut self,
-        changed: &mut tokio::sync::watch::Receiver<u64>,
-        deadline: Instant,
-    ) -> Result<(), Unavailable> {
-        let cluster = self.cluster().clone();
-        if self.waiting.is_none() {
-            let hold = metrics::hold(&cluster.name.0);
-            let Some(held) = cluster.holds.enter() else {
-                hold.time_out();
-                let message = format!(
-                    "holdfast: cluster {} has no proven primary and {} statements wait already; retry later",
-                    cluster.name, cluster.config.hold_statements_max
-                );
-                return Err(Unavailable::Error(ClientError::new(ErrorKind::Limit, message)));
-            };
-            self.waiting = Some((held, hold));
-        }
-        let Self { client, kill, gone, .. } = self;
-        let mut watch_client = true;
-        let mut news = std::pin::pin!(changed.changed());
-        let mut late = std::pin::pin!(tokio::time::sleep_until(deadline));
-        poll_fn(|cx| {
-            if news.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            if kill.poll(cx).is_ready() {
-                return Poll::Ready(Err(Unavailable::End(End::Killed)));
-            }
-            if gone.poll(cx).is_ready() {
-                return Poll::Ready(Err(Unavailable::Error(cluster_gone(&cluster))));
-            }
-            if watch_client {
-                match client.poll_gone(cx) {
-                    Poll::Ready(true) => return Poll::Ready(Err(Unavailable::End(End::ClientGone))),
-                    Poll::Ready(false) => watch_client = false,
-                    Poll::Pending => {}
-                }
-            }
-            late.as_mut().poll(cx).map(|()| {
-                let going = cluster.topology.load().primary().and_then(|p| p.serving.reason().map(str::to_owned));
-                let why = match going {
-                    Some(reason) => format!("the primary of cluster {} takes nothing new, {reason},", cluster.name),
-                    None => format!("cluster {} has had no proven primary", cluster.name),
-                };
-                let waited = cluster.config.hold_max.as_millis();
-                let message = format!("holdfast: {why} for {waited} ms; the statement was not executed, retry");
-                Err(Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message)))
-            })
-        })
-        .await
-    }
-
     /// Brings a kept connection to the session's state; false if it was dropped or can't be used for this.
     async fn bring(&mut self, slot: Slot) -> Result<bool, Unavailable> {
         if let Some(source) = self.session.variables.collation_unknown()
@@ -379,11 +321,6 @@ pub(super) fn learn(session: &mut Session, slot: Slot, ok: &[u8], setup: Option<
     if let Some(setup) = setup {
         observe(session, slot, setup);
     }
-}
-
-/// Until when a statement that begins now may be held.
-pub(super) fn hold_deadline(cluster: &Cluster) -> Instant {
-    Instant::now() + cluster.config.hold_max
 }
 
 /// What a client inside a transaction is told when its server is gone.

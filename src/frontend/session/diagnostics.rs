@@ -5,7 +5,8 @@
 //! is lost before has taken them along, which the client is told.
 
 use super::ClientSession;
-use super::checkout::{Unavailable, hold_deadline};
+use super::checkout::Unavailable;
+use super::hold::hold_deadline;
 use crate::classify::{Class, Classified, Flags, ItemType, assigned};
 use crate::error::{ClientError, ErrorKind};
 use crate::routing::Mode;

@@ -15,6 +15,7 @@
 mod checkout;
 mod diagnostics;
 mod execute;
+mod hold;
 mod kill;
 mod leave;
 mod lost;

@@ -1,8 +1,9 @@
 //! The prepared-statement family. Ids are the proxy's own; the text is kept and prepared on whichever of the session's
 //! connections executes it, when it first does.
 
-use super::checkout::{Unavailable, hold_deadline, transaction_lost};
+use super::checkout::{Unavailable, transaction_lost};
 use super::execute::{PrepareFailed, Request};
+use super::hold::hold_deadline;
 use super::{ClientSession, End, Incoming, UNSEEN};
 use crate::classify::{Classified, Flavor, classify};
 use crate::error::{ClientError, ErrorKind};

@@ -165,7 +165,7 @@ impl ClientSession {
     /// A statement inside a read-only transaction on a follower left state (a user variable, a text PREPARE) that the
     /// primary's connection must have too: it runs there as well, its answer unseen.
     async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
-        let deadline = super::checkout::hold_deadline(self.cluster());
+        let deadline = super::hold::hold_deadline(self.cluster());
         let mirrored = match self.checkout(Slot::Primary, deadline).await {
             Ok(slot) => match self.slot(slot) {
                 Some(connection) => connection.command(payload, Answer::Results).await.is_ok(),
@@ -195,7 +195,7 @@ impl ClientSession {
     pub(super) async fn binlog_dump(&mut self, incoming: Incoming) -> Result<(), End> {
         routing::follow_primary_only(&mut self.session);
         let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
-        let deadline = super::checkout::hold_deadline(self.cluster());
+        let deadline = super::hold::hold_deadline(self.cluster());
         let Ok(slot) = self.checkout(slot, deadline).await else {
             self.skip(incoming).await?;
             let error =
