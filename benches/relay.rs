@@ -73,6 +73,7 @@ impl Bed {
                 session,
                 slot: Slot::Primary,
                 tracking: &Tracking::Off,
+                hide_gtids: false,
                 class: holdfast::classify::Class::Read,
                 statement_id: 0,
                 command: 0,

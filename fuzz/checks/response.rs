@@ -4,7 +4,7 @@
 use bytes::{Buf, BytesMut};
 use holdfast::wire::command::Answer;
 use holdfast::wire::response::{Kind, Prepared, Scanner, Shape, Step};
-use holdfast::wire::session_track::{Ok as OkPacket, TrackedVariables, Tracking, rewrite};
+use holdfast::wire::session_track::{Ok as OkPacket, Rewrite, TrackedVariables, Tracking, rewrite};
 
 /// First byte: shape and answer; second: size of the pieces; the rest is the response.
 pub fn check(data: &[u8]) {
@@ -59,7 +59,7 @@ fn tell((kind, payload): (Kind, Vec<u8>), shape: Shape) {
     let Ok(ok) = OkPacket::read(&payload) else { return };
     for tracking in [Tracking::Off, Tracking::Variables(TrackedVariables::All)] {
         let mut out = BytesMut::new();
-        rewrite(&ok, &tracking, false, &mut out);
+        rewrite(&ok, &tracking, Rewrite::default(), &mut out);
         assert!(out.len() <= payload.len() + 9, "an OK packet grew");
         let again = OkPacket::read(&out).expect("what was written can be read");
         assert_eq!((again.affected_rows, again.last_insert_id), (ok.affected_rows, ok.last_insert_id));

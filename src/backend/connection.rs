@@ -239,12 +239,26 @@ impl BackendConnection {
 
     /// Runs a statement of the proxy's own that answers OK. Answers the OK payload.
     pub async fn statement(&mut self, sql: impl AsRef<[u8]>) -> Result<Bytes, BringError> {
+        let packet = self.query_packet(sql.as_ref());
+        self.send(&packet).await?;
+        accepted(self.answer(Answer::Results).await?)
+    }
+
+    /// The packet of a statement of the proxy's own.
+    pub fn query_packet(&self, sql: &[u8]) -> BytesMut {
         let mut payload = vec![0x03];
         if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
             payload.extend_from_slice(&[0, 1]);
         }
-        payload.extend_from_slice(sql.as_ref());
-        accepted(self.command(&payload, Answer::Results).await?)
+        payload.extend_from_slice(sql);
+        let mut packet = BytesMut::with_capacity(payload.len() + HEADER);
+        write_packet(&mut packet, &mut 0, &payload);
+        packet
+    }
+
+    /// Sends whole packets.
+    pub async fn send(&mut self, packets: &[u8]) -> Result<(), BringError> {
+        self.channel.write_all(packets).await.map_err(|e| BringError::Broken(e.to_string()))
     }
 
     /// Sends a command of the proxy's own, reads its whole answer and gives back the first packet that says something,
@@ -252,13 +266,16 @@ impl BackendConnection {
     pub async fn command(&mut self, payload: &[u8], answer: Answer) -> Result<(Kind, Bytes), BringError> {
         let mut packet = BytesMut::with_capacity(payload.len() + HEADER);
         write_packet(&mut packet, &mut 0, payload);
-        self.channel.write_all(&packet).await.map_err(|e| BringError::Broken(e.to_string()))?;
+        self.send(&packet).await?;
+        self.answer(answer).await
+    }
+
+    /// Reads a command's whole answer and gives back the first packet that says something, ERR included. Answers of
+    /// commands that were sent together are read one by one. Not cancel safe.
+    pub async fn answer(&mut self, answer: Answer) -> Result<(Kind, Bytes), BringError> {
         let mut scanner = Scanner::new(answer, self.shape);
         let mut first = None;
-        while !scanner.is_done() {
-            if let Ok(0) | Err(_) = self.channel.fill().await {
-                return Err(BringError::Broken("connection closed".to_owned()));
-            }
+        loop {
             while let Step::Packet { kind, start, end } =
                 scanner.scan(&self.channel.input).map_err(|e| BringError::Broken(e.to_string()))?
             {
@@ -267,6 +284,12 @@ impl BackendConnection {
             let n = scanner.passed();
             self.channel.input.advance(n);
             scanner.consumed(n);
+            if scanner.is_done() {
+                break;
+            }
+            if let Ok(0) | Err(_) = self.channel.fill().await {
+                return Err(BringError::Broken("connection closed".to_owned()));
+            }
         }
         self.channel.release();
         first.ok_or_else(|| BringError::Broken("no answer".to_owned()))

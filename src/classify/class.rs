@@ -164,6 +164,8 @@ flags! {
     /// Not known to be free of side effects. On a `Set`: its expressions must be evaluated once, on the primary. On a
     /// `Write`: a query that calls what is not known to be pure.
     IMPURE = 16;
+    /// INSERT, REPLACE, UPDATE or DELETE itself: answers how many rows it touched, and can be rolled back.
+    DML = 17;
 }
 
 impl Flags {

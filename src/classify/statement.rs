@@ -54,7 +54,8 @@ fn upper_case<'b>(word: &[u8], buffer: &'b mut [u8; HEAD_MAX]) -> &'b [u8] {
 fn by_head(head: &[u8], lexer: &mut Lexer<'_>) -> Statement {
     match head {
         b"SELECT" | b"WITH" | b"TABLE" | b"VALUES" => query(lexer),
-        b"INSERT" | b"REPLACE" => rest(lexer, Class::Write, Flags::INSERT_LIKE),
+        b"INSERT" | b"REPLACE" => rest(lexer, Class::Write, Flags::INSERT_LIKE | Flags::DML),
+        b"UPDATE" | b"DELETE" => rest(lexer, Class::Write, Flags::DML),
         b"BEGIN" => begin(lexer),
         b"START" => start(lexer),
         b"COMMIT" => end_of_transaction(lexer, true),

@@ -129,6 +129,7 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     of_routes(&config.routes, &mut section);
     section.text("mode", word_of(listener::MODES, &config.mode));
     section.text("read_fallback", word_of(listener::FALLBACKS, &config.read_fallback));
+    section.plain("exactly_once", config.exactly_once);
     section.millis("max_lag_ms", config.max_lag.unwrap_or_default());
     section.plain("max_connections", config.max_connections);
     section.limit("max_connections_per_user", config.max_connections_per_user);

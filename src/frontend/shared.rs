@@ -3,9 +3,10 @@
 use super::drain::Nudge;
 use super::facade::ServerFacade;
 use super::signal::Signal;
+use crate::accounts::Credential;
 use crate::backend::{ConnectTarget, Counted};
 use crate::config::ClusterConfig;
-use crate::failover::Holds;
+use crate::failover::{Access, Holds, Lanes};
 use crate::routing;
 use crate::tls::{BackendTls, SslMode};
 use crate::topology::{Backend, TopologyHandle};
@@ -16,9 +17,21 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// A proof of the primary older than this does not carry a statement while there is doubt (milliseconds).
 const PROOF_AGE_MS_MAX: u64 = 3_000;
+
+/// The proxy's own way to the servers, for claiming lanes.
+fn access(config: &ClusterConfig, tls: &Arc<BackendTls>) -> Access {
+    let password = config.account.password.expose().as_bytes().to_vec();
+    Access {
+        user: config.account.user.clone().into_bytes(),
+        credential: Credential::password(Zeroizing::new(password)),
+        tls: Arc::clone(tls),
+        timeout: config.connect_timeout,
+    }
+}
 
 /// One cluster as the data path sees it.
 pub struct Cluster {
@@ -36,6 +49,8 @@ pub struct Cluster {
     pub tls: Arc<BackendTls>,
     /// Statements that wait for a primary.
     pub holds: Arc<Holds>,
+    /// GTID tags to write under, for verdicts.
+    pub lanes: Arc<Lanes>,
     connections: Arc<Mutex<HashMap<BackendId, Arc<AtomicU32>>>>,
     turn: AtomicUsize,
     probing: CancellationToken,
@@ -55,6 +70,7 @@ impl Cluster {
             gone: Signal::new(),
             probing,
             holds: Holds::new(config.hold_statements_max),
+            lanes: Lanes::new(access(&config, &tls)),
             config,
             topology,
             tls,
@@ -65,12 +81,14 @@ impl Cluster {
 
     /// The same cluster with other settings: topology, hold and counts go on.
     pub fn with_config(&self, config: ClusterConfig, tls: Arc<BackendTls>) -> Self {
+        self.lanes.set_access(access(&config, &tls));
         Self {
             name: self.name.clone(),
             id: self.id,
             gone: self.gone.clone(),
             probing: self.probing.clone(),
             holds: Arc::clone(&self.holds),
+            lanes: Arc::clone(&self.lanes),
             topology: self.topology.clone(),
             connections: Arc::clone(&self.connections),
             turn: AtomicUsize::new(0),

@@ -13,7 +13,7 @@ use super::histogram::{Series, series};
 use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
-    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM, WATCH_ERRORS,
+    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM, VERDICTS, WATCH_ERRORS,
     WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
@@ -171,6 +171,11 @@ pub fn error(kind: ErrorKind, side: Side) {
 /// A statement runs again elsewhere before its client saw anything, e.g. for `read_only`.
 pub fn rerun(cluster: &str, reason: &'static str) {
     counter!(RERUNS, "cluster" => cluster.to_owned(), "reason" => reason).increment(1);
+}
+
+/// What was found out of a write whose answer was lost: `committed`, `not_committed` or `unknown`.
+pub fn verdict(cluster: &str, verdict: &'static str) {
+    counter!(VERDICTS, "cluster" => cluster.to_owned(), "verdict" => verdict).increment(1);
 }
 
 /// No follower qualified for a read.

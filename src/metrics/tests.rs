@@ -129,6 +129,7 @@ fn every_metric_is_described_and_used() {
         refused("l", "max_connections");
         error(ErrorKind::NoBackend, Side::Backend);
         rerun("c", "read_only");
+        verdict("c", "committed");
         read_fallback("c");
         backend_connect("c", "b", true);
         backend_role("c", "b", Some(Role::Primary));

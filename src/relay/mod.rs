@@ -22,7 +22,9 @@ use crate::wire::command::Answer;
 use crate::wire::lenenc::Reader;
 use crate::wire::packet::HEADER;
 use crate::wire::response::{Kind, Prepared, Scanner, Shape, Step, status};
-use crate::wire::session_track::{Ok as OkPacket, STATUS_CURSOR_EXISTS, STATUS_STATE_CHANGED, Tracking, rewrite};
+use crate::wire::session_track::{
+    Ok as OkPacket, Rewrite, STATUS_CURSOR_EXISTS, STATUS_STATE_CHANGED, Tracking, rewrite,
+};
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io;
@@ -91,6 +93,8 @@ pub struct Relay<'a> {
     pub slot: Slot,
     /// What OK packets may tell this client.
     pub tracking: &'a Tracking,
+    /// The GTIDs it tells of are for the proxy alone.
+    pub hide_gtids: bool,
     /// What is answered.
     pub class: Class,
     /// The statement id to put into the answer to PREPARE.
@@ -195,7 +199,8 @@ impl Relay<'_> {
         let changed_back = chained && matches!(self.session.dialect().flavor, Flavor::MySql { .. });
         let mut packet = BytesMut::with_capacity(end - start);
         packet.extend_from_slice(&self.backend.input[start..start + HEADER]);
-        rewrite(&ok, self.tracking, changed_back, &mut packet);
+        let how = Rewrite { changed_back, hide_gtids: self.hide_gtids, hide_transaction: false };
+        rewrite(&ok, self.tracking, how, &mut packet);
         let length = (packet.len() - HEADER).to_le_bytes();
         packet[..3].copy_from_slice(&length[..3]);
         let new_end = start + packet.len();

@@ -18,6 +18,9 @@ use crate::wire::session_track::{
     Change, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, TrackedVariables,
 };
 
+/// Reports of commits that are kept until somebody takes them; one statement brings one, a procedure may bring more.
+const COMMITTED_MAX: usize = 64;
+
 /// Which of a session's backend connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
@@ -76,6 +79,10 @@ pub struct Session {
     pub multi_statements: Option<bool>,
     /// A command was answered since the last statement that sets ROW_COUNT() back where it is run.
     row_count_due: bool,
+    /// What the primary has told of commits since this was last taken: GTID sets as text.
+    committed: Vec<Box<[u8]>>,
+    /// The client has a hand in its transactions' GTIDs, or will not have them told.
+    steers_gtids: bool,
 }
 
 impl Session {
@@ -94,6 +101,8 @@ impl Session {
             tracked: TrackedVariables::default(),
             multi_statements: None,
             row_count_due: false,
+            committed: Vec::new(),
+            steers_gtids: false,
             reported: false,
             tracks_all: false,
         }
@@ -104,7 +113,7 @@ impl Session {
         tell(self);
         self.variables.clear();
         self.pins = Pins::default();
-        (self.reported, self.tracks_all) = (false, false);
+        (self.reported, self.tracks_all, self.steers_gtids) = (false, false, false);
     }
 
     /// Back to the state after login, keeping the schema (COM_RESET_CONNECTION keeps it).
@@ -117,6 +126,8 @@ impl Session {
         self.one_shot = false;
         self.statements.clear();
         self.tracked = TrackedVariables::default();
+        self.committed.clear();
+        self.steers_gtids = false;
         self.dialect.multibyte_escape_unsafe = multibyte;
     }
 
@@ -272,9 +283,31 @@ impl Session {
             self.schema = (!schema.is_empty()).then(|| schema.into());
             return;
         }
+        if let Some(gtids) = change.gtids() {
+            if slot == Slot::Primary && self.committed.len() < COMMITTED_MAX {
+                self.committed.push(gtids.into());
+            }
+            return;
+        }
         for (name, value) in change.variables() {
             self.observe_variable(slot, name, value);
         }
+    }
+
+    /// What the primary has told of commits since the last call: GTID sets as text.
+    #[inline]
+    pub fn take_committed(&mut self) -> Vec<Box<[u8]>> {
+        std::mem::take(&mut self.committed)
+    }
+
+    /// True if the client has set gtid_next, or wants commits not to be told: the proxy leaves both alone then.
+    pub fn steers_gtids(&self) -> bool {
+        self.steers_gtids
+    }
+
+    /// True if the client has asked to be told of GTIDs.
+    pub fn wants_gtids(&self) -> bool {
+        self.variables.get(b"session_track_gtids").is_some_and(|value| value != b"OFF")
     }
 
     fn observe_variable(&mut self, slot: Slot, name: &[u8], value: &[u8]) {
@@ -282,6 +315,8 @@ impl Session {
         match name {
             b"statement_id" => return,
             b"session_track_system_variables" => self.tracks_all = true,
+            b"gtid_next" => self.steers_gtids = true,
+            b"session_track_gtids" => self.steers_gtids |= value == b"OFF",
             b"sql_mode" => self.dialect.mode.ansi_quotes = contains(value, b"ANSI_QUOTES"),
             b"character_set_client" => self.dialect.multibyte_escape_unsafe = multibyte_escape_unsafe(value),
             _ => {}

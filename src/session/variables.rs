@@ -58,6 +58,11 @@ impl Variables {
         self.version
     }
 
+    /// The value of a variable that was set since login; `name` in lower case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.set.iter().find(|v| &*v.name == name).map(|v| &*v.value)
+    }
+
     /// Notes a variable that `slot` reported; answers the pin it brings, if any.
     pub fn set(&mut self, slot: Slot, name: &[u8], value: &[u8]) -> Option<Pin> {
         if UNREPLAYABLE.contains(&name) {

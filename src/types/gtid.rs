@@ -116,6 +116,13 @@ impl GtidSet {
         Self { sources: left.filter(|(_, rest)| !rest.is_empty()).collect() }
     }
 
+    /// Those of its transactions that carry this tag (in lower case).
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Self {
+        let carries = self.sources.iter().filter(|((_, its), _)| **its == *tag);
+        Self { sources: carries.map(|(source, ranges)| (source.clone(), ranges.clone())).collect() }
+    }
+
     /// How many transactions.
     pub fn count(&self) -> u64 {
         self.sources.values().map(Intervals::count).fold(0, u64::saturating_add)

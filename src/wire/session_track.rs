@@ -30,6 +30,10 @@ pub const TRACK_VARIABLES: u8 = 0;
 pub const TRACK_SCHEMA: u8 = 1;
 /// SESSION_TRACK_GTIDS.
 pub const TRACK_GTIDS: u8 = 3;
+/// SESSION_TRACK_TRANSACTION_CHARACTERISTICS.
+pub const TRACK_TRANSACTION_CHARACTERISTICS: u8 = 4;
+/// SESSION_TRACK_TRANSACTION_STATE.
+pub const TRACK_TRANSACTION_STATE: u8 = 5;
 
 /// An OK packet's payload, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,16 @@ impl<'a> Change<'a> {
         }
         Reader::new(self.data).lenenc_bytes().ok()
     }
+
+    /// The GTIDs, as text, if this is a change of them: what was committed (`session_track_gtids`).
+    pub fn gtids(&self) -> Option<&'a [u8]> {
+        if self.kind != TRACK_GTIDS {
+            return None;
+        }
+        let mut reader = Reader::new(self.data);
+        // How the text is encoded: 0, as text.
+        (reader.u8().ok()? == 0).then(|| reader.lenenc_bytes().ok())?
+    }
 }
 
 /// Iterator over [`Change`]s; ends at the first that can't be read.
@@ -158,12 +172,33 @@ impl Default for TrackedVariables {
     }
 }
 
-/// The payload of `ok` as this client would have got it from the server, appended to `out`. `changed_back`: the server says
-/// that state has changed even where it has nothing to tell, as MySQL does of a transaction that follows another at once.
-pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, changed_back: bool, out: &mut BytesMut) {
+/// What of an OK packet is not as the server wrote it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rewrite {
+    /// The server says that state has changed even where it has nothing to tell, as MySQL does of a transaction that
+    /// follows another at once.
+    pub changed_back: bool,
+    /// It was the proxy that asked for GTIDs, not the client.
+    pub hide_gtids: bool,
+    /// It was the proxy that opened a transaction, not the client.
+    pub hide_transaction: bool,
+}
+
+impl Rewrite {
+    fn hides(self, kind: u8) -> bool {
+        match kind {
+            TRACK_GTIDS => self.hide_gtids,
+            TRACK_TRANSACTION_CHARACTERISTICS | TRACK_TRANSACTION_STATE => self.hide_transaction,
+            _ => false,
+        }
+    }
+}
+
+/// The payload of `ok` as this client would have got it from the server, appended to `out`.
+pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, how: Rewrite, out: &mut BytesMut) {
     let mut kept = BytesMut::new();
     if let Tracking::Variables(wanted) = tracking {
-        for change in ok.changes() {
+        for change in ok.changes().filter(|change| !how.hides(change.kind)) {
             if change.kind != TRACK_VARIABLES {
                 kept.put_u8(change.kind);
                 put_lenenc_bytes(&mut kept, change.data);
@@ -180,7 +215,7 @@ pub fn rewrite(ok: &Ok<'_>, tracking: &Tracking, changed_back: bool, out: &mut B
             }
         }
     }
-    let changed = !kept.is_empty() || (changed_back && *tracking != Tracking::Off);
+    let changed = !kept.is_empty() || (how.changed_back && *tracking != Tracking::Off);
     let status = if changed { ok.status } else { ok.status & !STATUS_STATE_CHANGED };
     out.put_u8(ok.header);
     put_lenenc(out, ok.affected_rows);
@@ -210,23 +245,42 @@ mod tests {
         assert_eq!(variables, [(&b"statement_id"[..], &b"16"[..]), (b"time_zone", b"+03:00")]);
 
         let mut off = BytesMut::new();
-        rewrite(&ok, &Tracking::Off, false, &mut off);
+        rewrite(&ok, &Tracking::Off, Rewrite::default(), &mut off);
         assert_eq!(&off[..], b"\x00\x00\x00\x02\x00\x00\x00");
 
         let mut default = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), false, &mut default);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), Rewrite::default(), &mut default);
         assert_eq!(&default[..], b"\x00\x00\x00\x02\x40\x00\x00\x00\x13\x00\x11\ttime_zone\x06+03:00");
 
         let mut all = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::All), false, &mut all);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::All), Rewrite::default(), &mut all);
         assert_eq!(&all[..], SET_TIME_ZONE);
+    }
+
+    #[test]
+    fn gtids_are_told_and_can_be_kept_from_the_client() {
+        // What a 9.7 answers to an INSERT under session_track_gtids=OWN_GTID.
+        let gtid = b"e1812baa-e5d9-11f1-a724-02fc00000001:holdfast_0_1:7";
+        let mut payload = b"\x00\x01\x00\x02\x40\x00\x00\x00".to_vec();
+        let data = [&[0, gtid.len() as u8], &gtid[..]].concat();
+        payload.push(data.len() as u8 + 2);
+        payload.extend_from_slice(&[TRACK_GTIDS, data.len() as u8]);
+        payload.extend_from_slice(&data);
+        let ok = Ok::read(&payload).unwrap();
+        assert_eq!(ok.changes().filter_map(|c| c.gtids()).collect::<Vec<_>>(), [&gtid[..]]);
+        let tracking = Tracking::Variables(TrackedVariables::default());
+        let (mut told, mut hidden) = (BytesMut::new(), BytesMut::new());
+        rewrite(&ok, &tracking, Rewrite::default(), &mut told);
+        assert_eq!(&told[..], payload);
+        rewrite(&ok, &tracking, Rewrite { hide_gtids: true, ..Rewrite::default() }, &mut hidden);
+        assert_eq!(&hidden[..], b"\x00\x01\x00\x02\x00\x00\x00");
     }
 
     #[test]
     fn a_message_stays_when_the_changes_go() {
         let payload = b"\x00\x01\x00\x02\x40\x00\x00\x03abc\x12\x00\x10\x0cstatement_id\x0216";
         let mut out = BytesMut::new();
-        rewrite(&Ok::read(payload).unwrap(), &Tracking::Off, false, &mut out);
+        rewrite(&Ok::read(payload).unwrap(), &Tracking::Off, Rewrite::default(), &mut out);
         assert_eq!(&out[..], b"\x00\x01\x00\x02\x00\x00\x00\x03abc");
     }
 
@@ -237,7 +291,7 @@ mod tests {
         let ok = Ok::read(payload).unwrap();
         assert_eq!(ok.changes().flat_map(|c| c.variables()).count(), 2);
         let mut out = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), false, &mut out);
+        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), Rewrite::default(), &mut out);
         assert_eq!(&out[..], b"\x00\x00\x00\x00\x40\x00\x00\x00\x11\x00\x0f\x0aautocommit\x03OFF");
     }
 
@@ -247,10 +301,15 @@ mod tests {
         let payload = b"\x00\x00\x00\x03\x40\x00\x00\x00\x12\x00\x10\x0cstatement_id\x0237";
         let ok = Ok::read(payload).unwrap();
         let mut out = BytesMut::new();
-        rewrite(&ok, &Tracking::Variables(TrackedVariables::default()), true, &mut out);
+        rewrite(
+            &ok,
+            &Tracking::Variables(TrackedVariables::default()),
+            Rewrite { changed_back: true, ..Rewrite::default() },
+            &mut out,
+        );
         assert_eq!(&out[..], b"\x00\x00\x00\x03\x40\x00\x00\x00\x00");
         let mut off = BytesMut::new();
-        rewrite(&ok, &Tracking::Off, true, &mut off);
+        rewrite(&ok, &Tracking::Off, Rewrite { changed_back: true, ..Rewrite::default() }, &mut off);
         assert_eq!(&off[..], b"\x00\x00\x00\x03\x00\x00\x00");
     }
 

@@ -133,11 +133,12 @@ fn a_bulk_insert_is_not_read_through() {
     sql.resize(8 << 20, b'x');
     sql.extend_from_slice(b"'), (@late)");
     let found = classify(&sql, MYSQL);
-    assert_eq!((found.class, found.flags), (Class::Write, Flags::INSERT_LIKE));
+    let insert = Flags::INSERT_LIKE | Flags::DML;
+    assert_eq!((found.class, found.flags), (Class::Write, insert));
     let rows = format!("INSERT INTO t VALUES {} (@late)", "(1, 'abc'),".repeat(1000));
-    assert_eq!(classify(rows.as_bytes(), MYSQL).flags, Flags::INSERT_LIKE);
+    assert_eq!(classify(rows.as_bytes(), MYSQL).flags, insert);
     let early = format!("INSERT INTO t VALUES (@early), {}", "(1, 'abc'),".repeat(1000));
-    assert_eq!(classify(early.as_bytes(), MYSQL).flags, Flags::INSERT_LIKE | Flags::USER_VARIABLE);
+    assert_eq!(classify(early.as_bytes(), MYSQL).flags, insert | Flags::USER_VARIABLE);
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub struct ListenerConfig {
     pub idle_timeout: Option<Duration>,
     /// `read_fallback`: what a read does when no follower qualifies. Default primary.
     pub read_fallback: ReadFallback,
+    /// `exactly_once`: a write whose answer was lost with its server is answered from evidence, or run again. Default no.
+    pub exactly_once: bool,
     /// `max_lag_ms`: a follower further behind gets no reads. 0 = `None`: no bound. Default 10 s.
     pub max_lag: Option<Duration>,
     /// `account_source`: asked in this order; not empty, no repetition. Default pass-through alone.
@@ -180,6 +182,7 @@ impl ListenerConfig {
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: None,
             read_fallback: ReadFallback::Primary,
+            exactly_once: false,
             max_lag: Some(Duration::from_secs(10)),
             account_source: vec![AccountSource::PassThrough],
             account_file: None,

@@ -23,7 +23,7 @@ use crate::wire::auth::{native_recover, sha2_recover};
 use crate::wire::capabilities::Capabilities;
 use crate::wire::err::ErrPacket;
 use crate::wire::handshake::{AuthSwitch, CACHING_SHA2, CLEAR, NATIVE, NONCE, auth_more_data};
-use crate::wire::session_track::{Ok as OkPacket, TrackedVariables, Tracking, rewrite};
+use crate::wire::session_track::{Ok as OkPacket, Rewrite, TrackedVariables, Tracking, rewrite};
 use bytes::{Bytes, BytesMut};
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -102,7 +102,7 @@ impl Proven {
         };
         let mut ok = BytesMut::new();
         match OkPacket::read(&self.ok) {
-            Ok(packet) => rewrite(&packet, &tracking, false, &mut ok),
+            Ok(packet) => rewrite(&packet, &tracking, Rewrite::default(), &mut ok),
             Err(error) => return Err(ClientError::new(ErrorKind::NoBackend, error.to_string()).into()),
         }
         if self.fast {

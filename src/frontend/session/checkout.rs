@@ -311,6 +311,9 @@ impl ClientSession {
             self.cluster().topology.suspect(connection.backend, hint);
         }
         self.handle.set_connection(slot.index(), None);
+        if slot == Slot::Primary {
+            self.lane.leave();
+        }
         self.session.lost(slot)
     }
 }

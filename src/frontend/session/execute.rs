@@ -194,9 +194,18 @@ impl ClientSession {
             Ok(owned) => owned,
             Err(why) => return self.prepare_failed(why, slot),
         };
+        if slot == Slot::Primary && self.lane.is_wanted() {
+            if let Err(again) = self.ready_lane(request.statement).await {
+                return again;
+            }
+            if self.commits_apart(request) {
+                return self.attempt_exactly(request, owned).await;
+            }
+        }
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
         let withhold = self.withhold(request, slot, was_open);
+        let hide_gtids = slot == Slot::Primary && self.lane.begin() && !self.session.wants_gtids();
         let Self { client, session, primary, follower, tracking, handle, .. } = self;
         let Some(connection) = (match slot {
             Slot::Primary => primary.as_mut(),
@@ -225,6 +234,7 @@ impl ClientSession {
             session,
             slot,
             tracking,
+            hide_gtids,
             class: request.statement.class,
             statement_id: request.new_id,
             command: request.incoming.length,
@@ -238,6 +248,9 @@ impl ClientSession {
             Ended::Done => {
                 connection.is_current(session);
                 connection.count();
+                if slot == Slot::Primary {
+                    self.lane.answered(session.take_committed());
+                }
                 if sent.is_err() {
                     // The server refused the upload and closes; what the client still sends can't be told apart.
                     self.drop_connection(slot, None);
@@ -248,8 +261,13 @@ impl ClientSession {
             }
             Ended::Withheld { errno, length } => self.withheld(slot, errno, length).await,
             Ended::BackendLost { clean } => {
-                let whole = sent.is_ok();
-                self.backend_lost(request, slot, Lost { whole, clean, repeatable, was_open, said })
+                let lost = Lost { whole: sent.is_ok(), clean, repeatable, was_open, said };
+                if slot == Slot::Primary
+                    && let Some(doubt) = self.doubt(request, &lost)
+                {
+                    return Box::pin(self.resolve(request, doubt)).await;
+                }
+                self.backend_lost(request, slot, lost)
             }
             Ended::ClientLost => {
                 self.drop_connection(slot, None);

@@ -12,9 +12,10 @@ use crate::relay::Said;
 use crate::routing::Mode;
 use crate::session::{Pin, Slot};
 use crate::topology::Hint;
+use crate::types::BackendId;
 use crate::wire::err::ErrPacket;
 use crate::wire::packet::write_packet;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::sync::atomic::Ordering;
 
 /// What a server says of a write in a read-only transaction, as a follower does not say it: its own reason comes first.
@@ -63,13 +64,19 @@ impl ClientSession {
             metrics::rerun(&cluster.name.0, "follower_refused");
             return Attempt::Again(Slot::Primary);
         }
+        self.refused_as_read_only(backend, packet).await
+    }
+
+    /// The primary refused as read-only with this ERR packet: nothing was executed.
+    pub(super) async fn refused_as_read_only(&mut self, backend: BackendId, packet: Bytes) -> Attempt {
+        let cluster = self.cluster().clone();
         let asked = cluster.topology.suspect(backend, Hint::ReadOnly);
         let answer = tokio::select! {
             answer = cluster.topology.primary_since(asked, cluster.config.hold_max) => answer,
             () = cluster.gone.cancelled() => None,
         };
         match answer {
-            Some(topology) if topology.primary != Some(backend) => self.fenced(slot),
+            Some(topology) if topology.primary != Some(backend) => self.fenced(Slot::Primary),
             // Asked again, the same server is the primary (or none is): its word stands.
             _ => Attempt::Refused(packet),
         }
@@ -138,7 +145,7 @@ impl ClientSession {
     }
 }
 
-fn state_lost(pin: Pin) -> ClientError {
+pub(super) fn state_lost(pin: Pin) -> ClientError {
     let pin = pin.as_str();
     let message = format!("holdfast: the server went away and took this session's state ({pin}) along; reconnect");
     ClientError::new(ErrorKind::SessionStateLost, message)
@@ -155,7 +162,7 @@ fn refused_by_follower(errno: u16, message: &[u8]) -> bool {
 }
 
 /// Errors by which a fenced primary says that it takes no writes; the statement was not executed.
-fn refused_by_fence(errno: u16, message: &[u8]) -> bool {
+pub(super) fn refused_by_fence(errno: u16, message: &[u8]) -> bool {
     match errno {
         1290 => names_read_only(message),
         1836 => true,

@@ -14,9 +14,12 @@
 
 mod checkout;
 mod diagnostics;
+mod doubt;
+mod exactly;
 mod execute;
 mod hold;
 mod kill;
+mod lane;
 mod leave;
 mod lost;
 mod parts;
@@ -77,6 +80,8 @@ pub struct ClientSession {
     refused_changes: u8,
     /// User variables that only the follower's connection has.
     owed: diagnostics::Owed,
+    /// What the primary's connection writes under.
+    lane: lane::Lane,
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -94,6 +99,7 @@ impl ClientSession {
         let reader = mode == Mode::Split && special::reads_binary_log(&identity.attributes);
         let mode = if reader { Mode::Primary } else { mode };
         let tracking = tracking(&identity, &session);
+        let wants_lane = around.inside.gate.listener.config.exactly_once;
         let cluster = &around.inside.gate.cluster;
         handle.set_cluster(cluster.id);
         let (stop, kill, gone) = (around.shutdown.closing.watch(), handle.kill.watch(), cluster.gone.watch());
@@ -115,6 +121,7 @@ impl ClientSession {
             nudged: (0, false),
             refused_changes: 0,
             owed: diagnostics::Owed::default(),
+            lane: lane::Lane::new(wants_lane),
             pinned: (Pins::default(), Vec::new()),
         }
     }

@@ -103,6 +103,8 @@ impl ClientSession {
         if said.errno.is_some() {
             return Ok(());
         }
+        // gtid_next is the server's default again.
+        self.lane.leave();
         self.session.reset();
         self.tracking = tracking(&self.identity, &self.session);
         let slot = self.session.last();

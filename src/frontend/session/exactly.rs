@@ -1,0 +1,226 @@
+//! Exactly once: no client has to guess whether its write was executed (`exactly_once`).
+//!
+//! ```text
+//!  lane ready ──► BEGIN + statement ──► answer kept ──► COMMIT ──► OK ──► the kept answer goes to the client
+//!                   │ lost: nothing was committed │ ERR: ROLLBACK, the ERR goes  │ lost: the verdict by the lane
+//!                   └──► again                    └──► to the client             ├─ committed: the kept answer
+//!                                                                                ├─ not committed: again
+//!                                                                                └─ unknown: 08007
+//! ```
+//!
+//! That is a write outside a transaction. In one, only the client's own COMMIT can be in doubt, and DDL, which can't be
+//! rolled back, is sent as it is: the lane has the verdict on both. Why BEGIN and COMMIT: a lane says whether, not what;
+//! the row count and the insert id of a lost answer are nowhere to be found.
+
+use super::doubt::Doubt;
+use super::execute::{Attempt, Request};
+use super::lost::refused_by_fence;
+use super::{ClientSession, End};
+use crate::backend::observe;
+use crate::classify::{Class, Flags};
+use crate::error::{ClientError, ErrorKind};
+use crate::metrics;
+use crate::relay::{Said, read_err};
+use crate::session::{Pin, Slot};
+use crate::topology::Hint;
+use crate::types::BackendId;
+use crate::wire::command::Answer;
+use crate::wire::packet::{HEADER, write_packet};
+use crate::wire::response::Kind;
+use crate::wire::session_track::{Ok as OkPacket, Rewrite, STATUS_AUTOCOMMIT, rewrite};
+use bytes::{Bytes, BytesMut};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+/// Whatever completion_type is.
+const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
+/// ER_RUN_HOOK_ERROR: the group would not have the transaction, or it can't be told whether it has it.
+const RUN_HOOK_ERROR: u16 = 3100;
+
+/// Why there is no answer.
+enum NoAnswer {
+    /// The connection ended, or was cut.
+    Lost,
+    End(End),
+}
+
+impl ClientSession {
+    /// Is this a write whose COMMIT is sent apart?
+    pub(super) fn commits_apart(&self, request: &Request) -> bool {
+        let statement = request.statement;
+        self.lane.lease.is_some()
+            && statement.class == Class::Write
+            && statement.flags.contains(Flags::DML)
+            && request.answer == Answer::Results
+            && !request.incoming.streamed
+            && self.session.autocommit()
+            && self.session.transaction().is_none()
+            && !self.session.pins().contains(Pin::TableLock)
+    }
+
+    /// A write as BEGIN, itself, and COMMIT. `owned`: the packet to send instead of the client's.
+    pub(super) async fn attempt_exactly(&mut self, request: &Request, owned: Option<BytesMut>) -> Attempt {
+        self.handle.set_active(Some(Slot::Primary.index()));
+        let Some(connection) = self.primary.as_mut() else { return Attempt::Again(Slot::Primary) };
+        let backend = connection.backend;
+        let mut packets = connection.query_packet(b"BEGIN");
+        packets.extend_from_slice(owned.as_deref().unwrap_or(&self.client.input[..request.incoming.length]));
+        if connection.send(&packets).await.is_err() {
+            return self.nothing_committed();
+        }
+        let begun = self.answer().await;
+        let answer = match begun {
+            Ok(_) => self.answer().await,
+            Err(lost) => Err(lost),
+        };
+        let (kind, payload) = match answer {
+            Ok(answer) => answer,
+            Err(NoAnswer::Lost) => return self.nothing_committed(),
+            Err(NoAnswer::End(end)) => return self.end_exactly(end),
+        };
+        match kind {
+            Kind::Ok => {}
+            Kind::Err => return self.failed_exactly(backend, &payload).await,
+            _ => {
+                // Nothing but an OK or an ERR answers such a statement.
+                self.drop_connection(Slot::Primary, None);
+                let message = "holdfast: the server gave an unknown answer to a write, which was rolled back";
+                return Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), 1);
+            }
+        }
+        self.lane.begin();
+        self.commit_exactly(request, backend, payload).await
+    }
+
+    async fn commit_exactly(&mut self, request: &Request, backend: BackendId, kept: Bytes) -> Attempt {
+        let Some(connection) = self.primary.as_mut() else { return Attempt::Again(Slot::Primary) };
+        let packet = connection.query_packet(COMMIT);
+        let committed = match connection.send(&packet).await {
+            Ok(()) => self.answer().await,
+            Err(_) => Err(NoAnswer::Lost),
+        };
+        match committed {
+            Ok((Kind::Err, payload)) => {
+                let (errno, _) = read_err(&payload);
+                if errno == RUN_HOOK_ERROR {
+                    return self.resolve(request, Doubt::Kept(kept)).await;
+                }
+                self.lane.answered(Vec::new());
+                self.failed_exactly(backend, &payload).await
+            }
+            Ok((_, payload)) => self.committed(request, &kept, Some(&payload)).await,
+            Err(NoAnswer::Lost) => self.resolve(request, Doubt::Kept(kept)).await,
+            Err(NoAnswer::End(end)) => self.end_exactly(end),
+        }
+    }
+
+    /// Answers the client what its write answered; `commit`: what COMMIT answered, if that is known.
+    pub(super) async fn committed(&mut self, request: &Request, kept: &[u8], commit: Option<&[u8]>) -> Attempt {
+        let Ok(mut ok) = OkPacket::read(kept) else { return Attempt::End(End::Error(ErrorKind::ResultCut)) };
+        observe(&mut self.session, Slot::Primary, kept);
+        let mut changes = ok.changes.to_vec();
+        let committed = commit.and_then(|payload| OkPacket::read(payload).ok());
+        if let (Some(payload), Some(committed)) = (commit, &committed) {
+            observe(&mut self.session, Slot::Primary, payload);
+            changes.extend_from_slice(committed.changes);
+        }
+        (ok.changes, ok.status) = (&changes, committed.map_or(STATUS_AUTOCOMMIT, |commit| commit.status));
+        let how = Rewrite { changed_back: false, hide_gtids: !self.session.wants_gtids(), hide_transaction: true };
+        let mut payload = BytesMut::new();
+        rewrite(&ok, &self.tracking, how, &mut payload);
+        if commit.is_some() {
+            self.lane.answered(self.session.take_committed());
+            let Self { session, primary, .. } = self;
+            if let Some(connection) = primary.as_mut() {
+                connection.is_current(session);
+                connection.count();
+            }
+        } else {
+            self.session.lost(Slot::Primary);
+        }
+        self.session.sent(Slot::Primary, request.statement);
+        self.answer_client(&payload, None).await
+    }
+
+    /// The statement failed: it is rolled back, and the client is told.
+    async fn failed_exactly(&mut self, backend: BackendId, payload: &[u8]) -> Attempt {
+        let rolled_back = match self.primary.as_mut() {
+            Some(connection) => connection.statement("ROLLBACK").await,
+            None => Ok(Bytes::new()),
+        };
+        if rolled_back.is_err() {
+            self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
+        }
+        let (errno, message) = read_err(payload);
+        if refused_by_fence(errno, message) {
+            let mut packet = BytesMut::new();
+            write_packet(&mut packet, &mut 1, payload);
+            return self.refused_as_read_only(backend, packet.freeze()).await;
+        }
+        self.session.ran_on(Slot::Primary);
+        self.answer_client(payload, Some(errno)).await
+    }
+
+    pub(super) async fn answer_client(&mut self, payload: &[u8], errno: Option<u16>) -> Attempt {
+        match self.reply(payload, 1).await {
+            Ok(()) => {
+                let forwarded = (payload.len() + HEADER) as u64;
+                Attempt::Done(Said { errno, forwarded, next_sequence: 2, ..Said::default() })
+            }
+            Err(end) => Attempt::End(end),
+        }
+    }
+
+    /// The connection was lost before a COMMIT was sent.
+    fn nothing_committed(&mut self) -> Attempt {
+        self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
+        if self.is_killed() {
+            return Attempt::End(End::Killed);
+        }
+        metrics::rerun(&self.cluster().name.0, "not_committed");
+        match self.session.pins().lost_with_connection() {
+            Some(pin) => Attempt::Failed(super::lost::state_lost(pin), 1),
+            None => Attempt::Again(Slot::Primary),
+        }
+    }
+
+    fn end_exactly(&mut self, end: End) -> Attempt {
+        self.drop_connection(Slot::Primary, None);
+        Attempt::End(end)
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
+        self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next answer of the primary's connection, for as long as the client and the connection are to live.
+    async fn answer(&mut self) -> Result<(Kind, Bytes), NoAnswer> {
+        let Self { client, primary, kill, handle, .. } = self;
+        let Some(connection) = primary.as_mut() else { return Err(NoAnswer::Lost) };
+        let (index, mine) = (Slot::Primary.index(), handle.raw_connection(Slot::Primary.index()));
+        let mut answer = pin!(connection.answer(Answer::Results));
+        let mut watch_client = true;
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(|_| NoAnswer::Lost));
+            }
+            if handle.nudge.poll_cut(cx, index, mine) {
+                return Poll::Ready(Err(NoAnswer::Lost));
+            }
+            if kill.poll(cx).is_ready() {
+                return Poll::Ready(Err(NoAnswer::End(End::Killed)));
+            }
+            if watch_client {
+                match client.poll_gone(cx) {
+                    Poll::Ready(true) => return Poll::Ready(Err(NoAnswer::End(End::ClientGone))),
+                    Poll::Ready(false) => watch_client = false,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
