@@ -79,6 +79,8 @@ impl Bed {
                 command: 0,
                 kill: &CancellationToken::new(),
                 cut: &|_| false,
+                digest: None,
+                forwards: true,
                 withhold: |_, _| false,
             };
             let mut said = Said::default();

@@ -69,6 +69,7 @@ names! {
     PINNED = "holdfast_pinned_sessions", Gauge, "Sessions that must keep their server connection, by reason.";
     ERRORS = "holdfast_errors_total", Counter, "Errors of the proxy's own, by kind and by the side that failed.";
     RERUNS = "holdfast_reruns_total", Counter, "Statements run again elsewhere before their client saw anything, by reason.";
+    REPLAYS = "holdfast_replays_total", Counter, "Transactions run again on a new primary: same (they go on), different (1213), failed (1213).";
     VERDICTS = "holdfast_verdicts_total", Counter, "Writes whose answer was lost: committed, not_committed, unknown.";
     FALLBACKS = "holdfast_read_fallbacks_total", Counter, "Reads for which no follower qualified.";
     HOLDS = "holdfast_holds_total", Counter, "Statements that had to wait for a server.";

@@ -287,7 +287,7 @@ fn a_cordoned_primary_ends_what_is_open_and_takes_nothing_new() {
         pods.create(&format!("db-{i}"), server, &json!({ "holdfast.io/cluster": "main" }));
     }
     let options = pods.options("preset = \"holdfast\"").cluster("drain_deadline_ms = 4000\nhold_ms_max = 60000");
-    let proxy = Proxy::start(options.modes(&["primary"]));
+    let proxy = Proxy::start(options.modes(&["primary"]).listener("transaction_replay_bytes = 0"));
     let source = set.source();
     let (mut quick, mut idle, mut busy, mut fresh) = (proxy.client(), proxy.client(), proxy.client(), proxy.client());
     for client in [&mut quick, &mut idle, &mut busy] {

@@ -98,6 +98,8 @@ pub struct BackendConnection {
     variables: u64,
     schema: Option<Box<[u8]>>,
     autocommit: bool,
+    /// What LAST_INSERT_ID() is here.
+    insert_id: u64,
     multi_statements: Option<bool>,
     counted: Counted,
     /// Bytes in and out that were counted already.
@@ -129,6 +131,7 @@ impl BackendConnection {
             variables: 0,
             schema: login.database.filter(|d| !d.is_empty()).map(Into::into),
             autocommit: connected.status & STATUS_AUTOCOMMIT != 0,
+            insert_id: 0,
             multi_statements: None,
             counted,
             bytes: (0, 0),
@@ -161,6 +164,7 @@ impl BackendConnection {
     #[inline]
     pub fn is_current(&mut self, session: &Session) {
         self.autocommit = session.autocommit();
+        self.insert_id = session.insert_id();
         if self.variables != session.variables.version() {
             self.variables = session.variables.version();
         }
@@ -176,7 +180,8 @@ impl BackendConnection {
         self.variables == session.variables.version()
             && self.schema.as_deref() == session.schema()
             && self.multi_statements == session.multi_statements
-            && (slot == Slot::Follower || self.autocommit == session.autocommit())
+            && (slot == Slot::Follower
+                || (self.autocommit == session.autocommit() && self.insert_id == session.insert_id()))
     }
 
     /// Sends what this connection lacks of `session`'s state and awaits the answers. Not cancel safe.
@@ -193,6 +198,9 @@ impl BackendConnection {
         }
         if slot == Slot::Primary && self.autocommit != session.autocommit() {
             assignments.push(format!("SESSION autocommit={}", u8::from(session.autocommit())));
+        }
+        if slot == Slot::Primary && self.insert_id != session.insert_id() {
+            assignments.push(format!("SESSION last_insert_id={}", session.insert_id()));
         }
         if !assignments.is_empty() {
             self.statement(&format!("SET {}", assignments.join(", "))).await?;

@@ -130,6 +130,7 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     section.text("mode", word_of(listener::MODES, &config.mode));
     section.text("read_fallback", word_of(listener::FALLBACKS, &config.read_fallback));
     section.plain("exactly_once", config.exactly_once);
+    section.plain("transaction_replay_bytes", config.transaction_replay_bytes);
     section.millis("max_lag_ms", config.max_lag.unwrap_or_default());
     section.plain("max_connections", config.max_connections);
     section.limit("max_connections_per_user", config.max_connections_per_user);

@@ -80,6 +80,7 @@ fn read_routing(section: &Section, listener: &mut ListenerConfig) {
     set(section.choice("mode", MODES), &mut listener.mode);
     set(section.choice("read_fallback", FALLBACKS), &mut listener.read_fallback);
     section.flag("exactly_once", &mut listener.exactly_once);
+    section.count("transaction_replay_bytes", 0..=(1 << 30), &mut listener.transaction_replay_bytes);
     section.millis_limit("max_lag_ms", DAY_MS, &mut listener.max_lag);
     section.count("statement_buffer_bytes", 1024..=(1 << 30), &mut listener.statement_buffer_bytes);
     let Some(words) = section

@@ -13,8 +13,8 @@ use super::histogram::{Series, series};
 use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
-    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, RERUNS, SESSIONS, TERM, VERDICTS, WATCH_ERRORS,
-    WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
+    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, TERM, VERDICTS,
+    WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -171,6 +171,11 @@ pub fn error(kind: ErrorKind, side: Side) {
 /// A statement runs again elsewhere before its client saw anything, e.g. for `read_only`.
 pub fn rerun(cluster: &str, reason: &'static str) {
     counter!(RERUNS, "cluster" => cluster.to_owned(), "reason" => reason).increment(1);
+}
+
+/// A transaction was run again on a new primary, and its answers were the `same` or `different`, or that `failed`.
+pub fn replay(cluster: &str, result: &'static str) {
+    counter!(REPLAYS, "cluster" => cluster.to_owned(), "result" => result).increment(1);
 }
 
 /// What was found out of a write whose answer was lost: `committed`, `not_committed` or `unknown`.

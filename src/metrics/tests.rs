@@ -130,6 +130,7 @@ fn every_metric_is_described_and_used() {
         error(ErrorKind::NoBackend, Side::Backend);
         rerun("c", "read_only");
         verdict("c", "committed");
+        replay("c", "same");
         read_fallback("c");
         backend_connect("c", "b", true);
         backend_role("c", "b", Some(Role::Primary));

@@ -25,6 +25,7 @@ use crate::wire::response::{Kind, Prepared, Scanner, Shape, Step, status};
 use crate::wire::session_track::{
     Ok as OkPacket, Rewrite, STATUS_CURSOR_EXISTS, STATUS_STATE_CHANGED, Tracking, rewrite,
 };
+pub use aws_lc_rs::digest::Context as Context256;
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io;
@@ -105,6 +106,10 @@ pub struct Relay<'a> {
     pub kill: &'a CancellationToken,
     /// Asks while the server is waited for: true to end it as if the server had gone. It registers for a wake-up itself.
     pub cut: &'a dyn Fn(&mut Context<'_>) -> bool,
+    /// Is told of every byte of the answer, as the client gets it.
+    pub digest: Option<&'a mut Context256>,
+    /// The client gets it at all.
+    pub forwards: bool,
     /// Asks whether an ERR as first packet is withheld from the client; gets errno and message.
     pub withhold: fn(u16, &[u8]) -> bool,
 }
@@ -188,6 +193,12 @@ impl Relay<'_> {
     ) -> Result<(), crate::wire::Malformed> {
         let status = status(Kind::Ok, &self.backend.input[start + HEADER..end])?;
         self.on_status(status, said);
+        if self.class == Class::Write
+            && self.slot == Slot::Primary
+            && let id @ 1.. = insert_id(&self.backend.input[start + HEADER..end])?
+        {
+            self.session.set_insert_id(id);
+        }
         if status & STATUS_STATE_CHANGED == 0 {
             return Ok(());
         }
@@ -227,11 +238,16 @@ impl Relay<'_> {
         if n == 0 {
             return Ok(());
         }
-        // The kill is only looked at where the client takes nothing.
-        tokio::select! {
-            biased;
-            written = self.client.write_all(&self.backend.input[..n]) => written?,
-            () = self.kill.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        if let Some(digest) = &mut self.digest {
+            digest.update(&self.backend.input[..n]);
+        }
+        if self.forwards {
+            // The kill is only looked at where the client takes nothing.
+            tokio::select! {
+                biased;
+                written = self.client.write_all(&self.backend.input[..n]) => written?,
+                () = self.kill.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
         }
         self.backend.input.advance(n);
         scanner.consumed(n);
@@ -264,6 +280,14 @@ impl Relay<'_> {
         })
         .await
     }
+}
+
+/// The insert id of an OK payload; 0: none.
+fn insert_id(ok: &[u8]) -> Result<u64, crate::wire::Malformed> {
+    let mut reader = Reader::new(ok);
+    reader.u8()?;
+    reader.lenenc()?;
+    reader.lenenc()
 }
 
 enum Waited {

@@ -6,10 +6,12 @@
 //! connections a session may hold are just [`Slot`]s here.
 
 mod pins;
+mod recorder;
 mod statements;
 mod variables;
 
 pub use pins::{Pin, Pins};
+pub use recorder::{AnswerDigest, Recorded, Recorder};
 pub use statements::{Remote, Statement, Statements};
 pub use variables::{Set, Variables, numeric};
 
@@ -79,6 +81,8 @@ pub struct Session {
     pub multi_statements: Option<bool>,
     /// A command was answered since the last statement that sets ROW_COUNT() back where it is run.
     row_count_due: bool,
+    /// The insert id that the primary told last; 0: none. What LAST_INSERT_ID() is, unless it was an explicit value.
+    insert_id: u64,
     /// What the primary has told of commits since this was last taken: GTID sets as text.
     committed: Vec<Box<[u8]>>,
     /// The client has a hand in its transactions' GTIDs, or will not have them told.
@@ -101,6 +105,7 @@ impl Session {
             tracked: TrackedVariables::default(),
             multi_statements: None,
             row_count_due: false,
+            insert_id: 0,
             committed: Vec::new(),
             steers_gtids: false,
             reported: false,
@@ -126,6 +131,7 @@ impl Session {
         self.one_shot = false;
         self.statements.clear();
         self.tracked = TrackedVariables::default();
+        self.insert_id = 0;
         self.committed.clear();
         self.steers_gtids = false;
         self.dialect.multibyte_escape_unsafe = multibyte;
@@ -292,6 +298,18 @@ impl Session {
         for (name, value) in change.variables() {
             self.observe_variable(slot, name, value);
         }
+    }
+
+    /// What LAST_INSERT_ID() is, as far as answers have told; 0: nothing was inserted.
+    #[inline]
+    pub fn insert_id(&self) -> u64 {
+        self.insert_id
+    }
+
+    /// An answer of the primary told an insert id.
+    #[inline]
+    pub fn set_insert_id(&mut self, id: u64) {
+        self.insert_id = id;
     }
 
     /// What the primary has told of commits since the last call: GTID sets as text.

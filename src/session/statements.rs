@@ -91,6 +91,11 @@ impl Statements {
         self.map.get_mut(&self.resolve(id))
     }
 
+    /// The statement, to look at.
+    pub fn peek(&self, id: StatementId) -> Option<&Statement> {
+        self.map.get(&self.resolve(id))
+    }
+
     /// Takes it out.
     pub fn remove(&mut self, id: StatementId) -> Option<Statement> {
         self.map.remove(&self.resolve(id))

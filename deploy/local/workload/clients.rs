@@ -5,7 +5,7 @@
 //! | writer | inserts numbered rows, one autocommit statement each; every other one prepared |
 //! | reader | asks which server answers and how many rows it has; every other one prepared |
 //! | idle | writes a row before the kill and one after it |
-//! | transaction | has a transaction open at the kill, is told 1213, runs it again |
+//! | transaction | has a transaction open at the kill: it goes on, or is told 1213 and runs it again |
 //!
 //! A [`mysql_async::Conn`] does not reconnect by itself; a client whose connection fails reports it and ends.
 

@@ -149,6 +149,8 @@ pub struct ListenerConfig {
     pub read_fallback: ReadFallback,
     /// `exactly_once`: a write whose answer was lost with its server is answered from evidence, or run again. Default no.
     pub exactly_once: bool,
+    /// `transaction_replay_bytes`: transactions up to this size are run again on the new primary. Default 1 MiB; 0: never.
+    pub transaction_replay_bytes: usize,
     /// `max_lag_ms`: a follower further behind gets no reads. 0 = `None`: no bound. Default 10 s.
     pub max_lag: Option<Duration>,
     /// `account_source`: asked in this order; not empty, no repetition. Default pass-through alone.
@@ -183,6 +185,7 @@ impl ListenerConfig {
             idle_timeout: None,
             read_fallback: ReadFallback::Primary,
             exactly_once: false,
+            transaction_replay_bytes: 1 << 20,
             max_lag: Some(Duration::from_secs(10)),
             account_source: vec![AccountSource::PassThrough],
             account_file: None,

@@ -305,10 +305,13 @@ impl ClientSession {
 
     /// Drops the connection in `slot`; answers whether a transaction was open on it.
     pub(super) fn drop_connection(&mut self, slot: Slot, hint: Option<Hint>) -> bool {
-        if let Some(connection) = self.slot(slot).take()
-            && let Some(hint) = hint
-        {
-            self.cluster().topology.suspect(connection.backend, hint);
+        if let Some(connection) = self.slot(slot).take() {
+            if slot == Slot::Primary {
+                self.left = Some((connection.backend, connection.term));
+            }
+            if let Some(hint) = hint {
+                self.cluster().topology.suspect(connection.backend, hint);
+            }
         }
         self.handle.set_connection(slot.index(), None);
         if slot == Slot::Primary {

@@ -120,6 +120,9 @@ impl ClientSession {
     pub(super) async fn committed(&mut self, request: &Request, kept: &[u8], commit: Option<&[u8]>) -> Attempt {
         let Ok(mut ok) = OkPacket::read(kept) else { return Attempt::End(End::Error(ErrorKind::ResultCut)) };
         observe(&mut self.session, Slot::Primary, kept);
+        if ok.last_insert_id != 0 {
+            self.session.set_insert_id(ok.last_insert_id);
+        }
         let mut changes = ok.changes.to_vec();
         let committed = commit.and_then(|payload| OkPacket::read(payload).ok());
         if let (Some(payload), Some(committed)) = (commit, &committed) {

@@ -11,6 +11,7 @@
 
 use super::checkout::Unavailable;
 use super::lost::Lost;
+use super::replay;
 use super::{ClientSession, End, Incoming};
 use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
@@ -89,6 +90,9 @@ impl ClientSession {
             return self.unavailable(request, unavailable).await;
         }
         let was_open = self.session.transaction().is_some();
+        if !was_open {
+            self.recorder.begin(self.session.insert_id());
+        }
         let route = match request.only {
             Some(slot) => Route { slot, repeatable: request.repeatable },
             None => {
@@ -138,9 +142,21 @@ impl ClientSession {
         loop {
             slot = match self.checkout(slot, deadline).await {
                 Ok(slot) => slot,
+                Err(Unavailable::Error(error)) if self.is_replayable(&request, &error) => {
+                    match Box::pin(self.replay(deadline)).await {
+                        Ok(()) => continue,
+                        Err(why) => return self.unavailable(request, why).await,
+                    }
+                }
                 Err(unavailable) => return self.unavailable(request, unavailable).await,
             };
             match self.attempt(&mut request, slot, route.repeatable).await {
+                Attempt::Failed(error, 1) if self.is_replayable(&request, &error) => {
+                    match Box::pin(self.replay(deadline)).await {
+                        Ok(()) => slot = Slot::Primary,
+                        Err(why) => return self.unavailable(request, why).await,
+                    }
+                }
                 Attempt::Done(said) => {
                     self.client.input.advance(request.incoming.length);
                     return Ok(said);
@@ -206,6 +222,7 @@ impl ClientSession {
         let was_open = self.session.transaction().is_some();
         let withhold = self.withhold(request, slot, was_open);
         let hide_gtids = slot == Slot::Primary && self.lane.begin() && !self.session.wants_gtids();
+        let records = slot == Slot::Primary && self.records(request, was_open);
         let Self { client, session, primary, follower, tracking, handle, .. } = self;
         let Some(connection) = (match slot {
             Slot::Primary => primary.as_mut(),
@@ -226,6 +243,7 @@ impl ClientSession {
             return Attempt::End(End::ClientGone);
         }
         let mut said = Said::default();
+        let mut digest = records.then(replay::digest);
         let shape = connection.shape;
         let (nudge, index, mine) = (&handle.nudge, slot.index(), handle.raw_connection(slot.index()));
         let mut relay = Relay {
@@ -240,6 +258,8 @@ impl ClientSession {
             command: request.incoming.length,
             kill: handle.kill.token(),
             cut: &|cx| nudge.poll_cut(cx, index, mine),
+            digest: digest.as_mut(),
+            forwards: true,
             withhold,
         };
         let ended = relay.run(request.answer, shape, &mut said).await;
@@ -257,6 +277,9 @@ impl ClientSession {
                     return Attempt::End(End::Error(ErrorKind::MalformedPacket));
                 }
                 self.note(request, slot, &said);
+                if slot == Slot::Primary {
+                    self.record(request, owned.as_deref(), &said, digest);
+                }
                 Attempt::Done(said)
             }
             Ended::Withheld { errno, length } => self.withheld(slot, errno, length).await,

@@ -12,6 +12,7 @@
 //! provably not executed can be sent again. Commands over `statement_buffer_bytes` are streamed and never sent twice.
 //! The session keeps at most two backend connections for its lifetime: one to the primary, one to a follower.
 
+mod answer;
 mod checkout;
 mod diagnostics;
 mod doubt;
@@ -24,10 +25,11 @@ mod leave;
 mod lost;
 mod parts;
 mod prepared;
+mod replay;
 mod special;
 
 pub use parts::{End, Identity, Inside, STATEMENTS_MAX, Surroundings};
-use parts::{Incoming, UNSEEN, side, tracking};
+use parts::{Incoming, UNSEEN, tracking};
 
 use super::gate::Gate;
 use super::prove::{Proof, cluster_gone};
@@ -37,17 +39,16 @@ use crate::backend::BackendConnection;
 use crate::classify::{Class, Flags, classify};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::Held;
-use crate::metrics::{self};
+use crate::metrics;
 use crate::routing::Mode;
-use crate::session::{Pin, Pins, Session, Slot};
+use crate::session::{Pin, Pins, Recorder, Session, Slot};
 use crate::transport::Channel;
-use crate::types::ClusterName;
+use crate::types::{BackendId, ClusterName, Term};
 use crate::wire::capabilities::Capabilities;
 use crate::wire::command::{Command, query_text};
-use crate::wire::err;
-use crate::wire::packet::{FRAME_MAX, HEADER, Header, write_packet};
+use crate::wire::packet::{FRAME_MAX, HEADER, Header};
 use crate::wire::session_track::Tracking;
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -82,6 +83,10 @@ pub struct ClientSession {
     owed: diagnostics::Owed,
     /// What the primary's connection writes under.
     lane: lane::Lane,
+    /// The primary whose connection it gave up last.
+    left: Option<(BackendId, Term)>,
+    /// The open transaction on the primary, for another one.
+    recorder: Recorder,
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -100,6 +105,7 @@ impl ClientSession {
         let mode = if reader { Mode::Primary } else { mode };
         let tracking = tracking(&identity, &session);
         let wants_lane = around.inside.gate.listener.config.exactly_once;
+        let replay_bytes = around.inside.gate.listener.config.transaction_replay_bytes;
         let cluster = &around.inside.gate.cluster;
         handle.set_cluster(cluster.id);
         let (stop, kill, gone) = (around.shutdown.closing.watch(), handle.kill.watch(), cluster.gone.watch());
@@ -122,6 +128,8 @@ impl ClientSession {
             refused_changes: 0,
             owed: diagnostics::Owed::default(),
             lane: lane::Lane::new(wants_lane),
+            left: None,
+            recorder: Recorder::new(replay_bytes),
             pinned: (Pins::default(), Vec::new()),
         }
     }
@@ -358,38 +366,6 @@ impl ClientSession {
                 return Ok(());
             }
             self.fill().await?;
-        }
-    }
-
-    /// Answers the command with an error of the proxy's own; the session goes on.
-    async fn refuse(&mut self, error: &ClientError, sequence: u8) -> Result<(), End> {
-        metrics::error(error.kind, side(error.kind));
-        tracing::debug!(session = self.handle.id.0, kind = error.kind.as_str(), "refused");
-        self.reply(&err::client_error(error), sequence).await
-    }
-
-    /// Answers the command with a packet of the proxy's own.
-    async fn reply(&mut self, payload: &[u8], mut sequence: u8) -> Result<(), End> {
-        let mut out = BytesMut::new();
-        write_packet(&mut out, &mut sequence, payload);
-        self.client.write_all(&out).await.map_err(|_| End::ClientGone)
-    }
-
-    /// A packet of the client's was expected with one number and came with another; `sequence`: the error's own.
-    async fn out_of_order(&mut self, (expected, got): (u8, u8), sequence: u8) -> End {
-        let message = format!("Got packets out of order: expected sequence {expected}, got {got}");
-        self.end_with(&ClientError::new(ErrorKind::PacketOutOfOrder, message), sequence).await
-    }
-
-    async fn fatal(&mut self, kind: ErrorKind, message: impl Into<std::borrow::Cow<'static, str>>) -> End {
-        self.end_with(&ClientError::new(kind, message), 1).await
-    }
-
-    /// Answers with an error and ends the session.
-    async fn end_with(&mut self, error: &ClientError, sequence: u8) -> End {
-        match self.refuse(error, sequence).await {
-            Ok(()) => End::Error(error.kind),
-            Err(end) => end,
         }
     }
 }

@@ -264,7 +264,7 @@ impl ClientSession {
     }
 
     /// The statement's id on the connection in `slot`, preparing it there if need be.
-    async fn prepare_on(&mut self, id: StatementId, slot: Slot) -> Result<Remote, PrepareFailed> {
+    pub(super) async fn prepare_on(&mut self, id: StatementId, slot: Slot) -> Result<Remote, PrepareFailed> {
         let Self { session, primary, follower, .. } = self;
         let connection = match slot {
             Slot::Primary => primary.as_mut(),

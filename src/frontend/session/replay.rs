@@ -1,0 +1,228 @@
+//! A transaction that lost its primary is run again on the new one, and goes on there if every answer is what the client has
+//! seen.
+//!
+//! ```text
+//!  transaction lost ──► a primary ──► each statement again ──► all answers the same ──► the statement at hand goes there
+//!   (recorded whole)      │ none in time     │ one is not, or an error                    
+//!                         └──────────────────┴──► rolled back, 1213
+//! ```
+//!
+//! Only another primary will do: a connection that was lost to one that stays may have been killed there, to be rid of its
+//! transaction. What it can't be run again for: state outside the transaction that its statements may have used or changed (SET, USE, XA,
+//! LOAD DATA LOCAL, cursors, long data, several statements in one), and everything that pins a session to its connection.
+
+use super::checkout::{Unavailable, transaction_lost};
+use super::execute::{PrepareFailed, Request};
+use super::{ClientSession, UNSEEN};
+use crate::classify::{Class, Classified, Flags};
+use crate::error::{ClientError, ErrorKind};
+use crate::metrics;
+use crate::relay::{Context256, Ended, Relay, Said};
+use crate::session::{AnswerDigest, Recorded, Slot};
+use crate::topology::Hint;
+use crate::wire::capabilities::Capabilities;
+use crate::wire::command::Answer;
+use crate::wire::execute as wire;
+use crate::wire::packet::{HEADER, write_packet};
+use bytes::BytesMut;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Where the statement id stands in the packet of an execute.
+const STATEMENT_ID: std::ops::Range<usize> = HEADER + 1..HEADER + 5;
+
+/// A transaction may write: it is opened under a lane.
+const LANED: Classified = Classified { class: Class::Begin { read_only: false }, ..UNSEEN };
+
+/// How a replay ended.
+enum Replayed {
+    /// Every answer was the same.
+    Same,
+    /// One was not: it can't go on.
+    Different,
+    /// The connection was lost.
+    Lost,
+}
+
+/// A digest to be told of an answer.
+pub(super) fn digest() -> Context256 {
+    Context256::new(&aws_lc_rs::digest::SHA256)
+}
+
+fn finish(digest: Context256) -> AnswerDigest {
+    let whole = digest.finish();
+    whole.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+impl ClientSession {
+    /// Is the answer of this statement, on the primary, to be kept in mind?
+    #[inline]
+    pub(super) fn records(&self, request: &Request, was_open: bool) -> bool {
+        let opens = matches!(request.statement.class, Class::Begin { .. }) || !self.session.autocommit();
+        // What SET TRANSACTION says of the next transaction only is not said again.
+        let plain = was_open || !self.session.one_shot();
+        (was_open || opens) && plain && self.recorder.is_on() && request.answer == Answer::Results
+    }
+
+    /// A statement was answered by the primary.
+    #[inline]
+    pub(super) fn record(&mut self, request: &Request, owned: Option<&[u8]>, said: &Said, digest: Option<Context256>) {
+        if self.session.transaction() != Some(Slot::Primary) {
+            return self.recorder.clear();
+        }
+        // To prepare a statement changes nothing in a transaction.
+        if self.recorder.is_on() && request.answer != Answer::Prepared {
+            self.record_in_transaction(request, owned, said, digest);
+        }
+    }
+
+    fn record_in_transaction(
+        &mut self,
+        request: &Request,
+        owned: Option<&[u8]>,
+        said: &Said,
+        digest: Option<Context256>,
+    ) {
+        let class = request.statement.class;
+        let chained = matches!(class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
+        let outside = matches!(class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
+        let state = outside || chained || request.statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET);
+        let spoils = state || said.cursor || request.incoming.streamed;
+        let whole = digest.filter(|_| !spoils).and_then(|digest| {
+            let packet = self.packet_with_types(request, owned)?;
+            Some(Recorded { packet, prepared: request.prepared, class, answer: finish(digest) })
+        });
+        self.recorder.push(whole);
+    }
+
+    /// The packet, so that it can be sent on a connection that knows nothing of its parameters' types.
+    fn packet_with_types(&self, request: &Request, owned: Option<&[u8]>) -> Option<Box<[u8]>> {
+        let packet = owned.unwrap_or(self.client.input.get(..request.incoming.length)?);
+        let Some(id) = request.prepared else { return Some(packet.into()) };
+        let statement = self.session.statements.peek(id)?;
+        let attributes = self.identity.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let payload = &packet[HEADER..];
+        match wire::binding(payload, statement.parameters, attributes).ok()? {
+            Some(binding) if binding.types.is_none() => {
+                let (_, types) = statement.types.as_ref()?;
+                let with = wire::with_types(payload, binding.flag_at, types);
+                let mut packet = BytesMut::with_capacity(with.len() + HEADER);
+                write_packet(&mut packet, &mut 0, &with);
+                Some(packet[..].into())
+            }
+            Some(_) | None => Some(packet.into()),
+        }
+    }
+
+    /// Was a transaction lost that can be run again?
+    pub(super) fn is_replayable(&self, request: &Request, error: &ClientError) -> bool {
+        error.kind == ErrorKind::TransactionLost
+            && !request.incoming.streamed
+            && self.session.transaction().is_none()
+            && self.session.pins().lost_with_connection().is_none()
+            && self.recorder.complete().is_some()
+    }
+
+    /// Runs the lost transaction again. On an error it is lost for good, and nothing of it is left.
+    pub(super) async fn replay(&mut self, deadline: Instant) -> Result<(), Unavailable> {
+        let Some(statements) = self.recorder.complete() else { return Err(Unavailable::Error(transaction_lost())) };
+        let (cluster, left) = (self.cluster().name.0.to_string(), self.left);
+        loop {
+            self.session.set_insert_id(self.recorder.insert_id());
+            match self.checkout(Slot::Primary, deadline).await {
+                Ok(_) => {}
+                Err(Unavailable::End(end)) => return Err(Unavailable::End(end)),
+                Err(Unavailable::Error(_) | Unavailable::Refused(_)) => break,
+            }
+            // Lost from a primary that still is the primary: somebody may have killed it there, and meant it.
+            if self.primary.as_ref().map(|connection| (connection.backend, connection.term)) == left {
+                break;
+            }
+            let replayed = self.replay_once(&statements).await;
+            match replayed {
+                Replayed::Same => {
+                    metrics::replay(&cluster, "same");
+                    tracing::info!(session = self.handle.id.0, statements = statements.len(), "transaction run again");
+                    return Ok(());
+                }
+                Replayed::Different => {
+                    metrics::replay(&cluster, "different");
+                    self.drop_connection(Slot::Primary, None);
+                    self.recorder.clear();
+                    return Err(Unavailable::Error(transaction_lost()));
+                }
+                Replayed::Lost => {
+                    self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
+                    if Instant::now() >= deadline {
+                        break;
+                    }
+                }
+            }
+        }
+        metrics::replay(&cluster, "failed");
+        self.recorder.clear();
+        Err(Unavailable::Error(transaction_lost()))
+    }
+
+    async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
+        if self.lane.is_wanted() && self.ready_lane(LANED).await.is_err() {
+            return Replayed::Lost;
+        }
+        for recorded in statements {
+            match self.replay_statement(recorded).await {
+                Replayed::Same => {}
+                other => return other,
+            }
+        }
+        match self.session.transaction() {
+            Some(Slot::Primary) => Replayed::Same,
+            Some(Slot::Follower) | None => Replayed::Different,
+        }
+    }
+
+    async fn replay_statement(&mut self, recorded: &Recorded) -> Replayed {
+        let mut packet = BytesMut::from(&*recorded.packet);
+        if let Some(id) = recorded.prepared {
+            match self.prepare_on(id, Slot::Primary).await {
+                Ok(remote) => packet[STATEMENT_ID].copy_from_slice(&remote.id.to_le_bytes()),
+                Err(PrepareFailed::Broken) => return Replayed::Lost,
+                Err(PrepareFailed::Refused(_) | PrepareFailed::Gone) => return Replayed::Different,
+            }
+        }
+        let hide_gtids = self.lane.begin() && !self.session.wants_gtids();
+        let Self { client, session, primary, tracking, handle, lane, .. } = self;
+        let Some(connection) = primary.as_mut() else { return Replayed::Lost };
+        if connection.send(&packet).await.is_err() {
+            return Replayed::Lost;
+        }
+        let (mut said, mut told, shape) = (Said::default(), digest(), connection.shape);
+        let (nudge, index) = (&handle.nudge, Slot::Primary.index());
+        let mine = handle.raw_connection(index);
+        let mut relay = Relay {
+            client,
+            backend: &mut connection.channel,
+            session,
+            slot: Slot::Primary,
+            tracking,
+            hide_gtids,
+            class: recorded.class,
+            statement_id: 0,
+            command: 0,
+            kill: handle.kill.token(),
+            cut: &|cx| nudge.poll_cut(cx, index, mine),
+            digest: Some(&mut told),
+            forwards: false,
+            withhold: |_, _| false,
+        };
+        match relay.run(Answer::Results, shape, &mut said).await {
+            Ended::Done => {}
+            Ended::BackendLost { .. } => return Replayed::Lost,
+            Ended::Withheld { .. } | Ended::ClientLost | Ended::OutOfOrder { .. } | Ended::Malformed(_) => {
+                return Replayed::Different;
+            }
+        }
+        connection.is_current(session);
+        lane.answered(session.take_committed());
+        if finish(told) == recorded.answer { Replayed::Same } else { Replayed::Different }
+    }
+}

@@ -1,0 +1,137 @@
+//! \[pure\] An open transaction as it was asked for and answered, so that it can be run again on another primary.
+//!
+//! ```text
+//!   none ──a transaction opens──► recording ──statement, digest of its answer──► recording
+//!    ▲                               │ what can't be repeated, or too much of it
+//!    │                               ▼
+//!    └──── the transaction ends ── spoilt (until it ends)
+//! ```
+//!
+//! Run again, every answer must be what the client has seen: then nobody can tell the new transaction from the old one.
+
+use crate::classify::Class;
+use crate::types::StatementId;
+use std::sync::Arc;
+
+/// Bytes that a statement counts for beside its own.
+const OVERHEAD: usize = 128;
+
+/// 16 bytes of an answer's SHA-256, as the client got it.
+pub type AnswerDigest = [u8; 16];
+
+/// One statement of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The packet, header included. An execute has its parameters' types.
+    pub packet: Box<[u8]>,
+    /// The prepared statement that it executes.
+    pub prepared: Option<StatementId>,
+    /// What it is.
+    pub class: Class,
+    /// What it answered.
+    pub answer: AnswerDigest,
+}
+
+/// The record of a session's transaction on the primary.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    statements: Vec<Arc<Recorded>>,
+    bytes: usize,
+    bytes_max: usize,
+    spoilt: bool,
+    insert_id: u64,
+}
+
+impl Recorder {
+    /// Records transactions of up to so many bytes; 0: none.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// Is there any use in telling it of the next statement?
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.bytes_max > 0 && !self.spoilt
+    }
+
+    /// No transaction is open, and this is what LAST_INSERT_ID() is.
+    #[inline]
+    pub fn begin(&mut self, insert_id: u64) {
+        self.clear();
+        self.insert_id = insert_id;
+    }
+
+    /// What LAST_INSERT_ID() was before the transaction.
+    pub fn insert_id(&self) -> u64 {
+        self.insert_id
+    }
+
+    /// No transaction is open.
+    #[inline]
+    pub fn clear(&mut self) {
+        if self.spoilt || !self.statements.is_empty() {
+            self.statements.clear();
+            (self.bytes, self.spoilt) = (0, false);
+        }
+    }
+
+    /// A statement of the open transaction was answered; `None`: one that can't be run again.
+    pub fn push(&mut self, recorded: Option<Recorded>) {
+        if self.spoilt || self.bytes_max == 0 {
+            return;
+        }
+        let fits = |recorded: &Recorded, bytes: usize| bytes + recorded.packet.len() + OVERHEAD <= self.bytes_max;
+        match recorded.filter(|recorded| fits(recorded, self.bytes)) {
+            Some(recorded) => {
+                self.bytes += recorded.packet.len() + OVERHEAD;
+                self.statements.push(Arc::new(recorded));
+            }
+            None => {
+                self.statements = Vec::new();
+                self.spoilt = true;
+            }
+        }
+    }
+
+    /// The whole transaction so far, if it can be run again.
+    pub fn complete(&self) -> Option<Vec<Arc<Recorded>>> {
+        (!self.spoilt && !self.statements.is_empty()).then(|| self.statements.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(bytes: usize) -> Recorded {
+        Recorded { packet: vec![0; bytes].into(), prepared: None, class: Class::Write, answer: [0; 16] }
+    }
+
+    #[test]
+    fn a_transaction_is_whole_until_something_spoils_it_and_the_next_is_whole_again() {
+        let mut recorder = Recorder::new(1000);
+        assert!(recorder.complete().is_none(), "none is open");
+        recorder.push(Some(statement(100)));
+        recorder.push(Some(statement(200)));
+        assert_eq!(recorder.complete().map(|all| all.len()), Some(2));
+        recorder.push(None);
+        assert!(recorder.complete().is_none() && !recorder.is_on());
+        recorder.push(Some(statement(1)));
+        assert!(recorder.complete().is_none(), "it stays spoilt until it ends");
+        recorder.clear();
+        recorder.push(Some(statement(1)));
+        assert_eq!(recorder.complete().map(|all| all.len()), Some(1));
+    }
+
+    #[test]
+    fn it_holds_no_more_than_it_may() {
+        let mut recorder = Recorder::new(1000);
+        recorder.push(Some(statement(1000 - OVERHEAD)));
+        assert!(recorder.complete().is_some(), "just fits");
+        recorder.push(Some(statement(0)));
+        assert!(recorder.complete().is_none() && recorder.statements.capacity() == 0);
+        let mut off = Recorder::new(0);
+        off.push(Some(statement(0)));
+        assert!(off.complete().is_none() && !off.is_on());
+    }
+}
