@@ -228,9 +228,9 @@ impl Running {
             let at = Arc::as_ptr(&cluster.tls);
             if !seen.contains(&at) {
                 told("cluster", &cluster.name.0, cluster.tls.reload_if_changed());
-                metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
                 seen.push(at);
             }
+            metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
         }
         for listener in &self.listeners {
             let listener = listener.load();

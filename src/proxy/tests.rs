@@ -94,3 +94,35 @@ async fn what_is_found_is_served_until_it_is_found_no_more() {
     assert!(!Arc::ptr_eq(&accounts, &listener.gate(again).accounts), "nothing is known of another's accounts");
     control.cancel();
 }
+
+/// Clusters that say the same of TLS share one certificate; when it ends is a fact of each of them.
+#[tokio::test]
+async fn each_cluster_says_when_its_certificate_ends() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["proxy".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2099, 1, 1);
+    let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    let file = std::env::temp_dir().join(format!("holdfast-shared-certificate-{}.pem", std::process::id()));
+    std::fs::write(&file, pem).unwrap();
+    let cluster = |name: &str| {
+        let file = file.display();
+        format!(
+            "[[cluster]]\nname = \"{name}\"\nsource = \"static\"\nservers = [{{ address = \"127.0.0.1:1\" }}]\n\
+             account = {{ user = \"holdfast\", password = \"secret\" }}\n\
+             tls = {{ mode = \"required\", cert = \"{file}\", key = \"{file}\" }}\n"
+        )
+    };
+    let listener = "[[listener]]\nname = \"all\"\nlisten = \"127.0.0.1:6446\"\nroute = [\"user\"]\n";
+    let config = config(&[listener, &cluster("one"), &cluster("other")].concat());
+    let control = CancellationToken::new();
+    let running = Running::start(&config, &Arc::default(), &control).await.unwrap();
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    ::metrics::with_local_recorder(&recorder, || running.reread_files());
+    std::fs::remove_file(&file).unwrap();
+    let text = recorder.handle().render();
+    for name in ["one", "other"] {
+        let series = format!("name=\"{name}\"}} 4070908800");
+        assert!(text.contains(&series), "{name}: {text}");
+    }
+    control.cancel();
+}
