@@ -59,7 +59,7 @@ names! {
     WATCH_UP = "holdfast_kubernetes_watch_up", Gauge, "1 while the pods of a namespace are watched, 0 while the API server is away: the last known pods stay.";
     WATCH_EVENTS = "holdfast_kubernetes_watch_events_total", Counter, "What the API server said of pods: apply, delete, list (from the beginning, or after 410 Gone).";
     WATCH_ERRORS = "holdfast_kubernetes_watch_errors_total", Counter, "Why a watch of pods failed: configuration, unreachable, forbidden, expired (410 Gone), refused.";
-    WATCH_PODS = "holdfast_kubernetes_watch_pods", Gauge, "Pods known.";
+    WATCH_PODS = "holdfast_kubernetes_watch_pods", Gauge, "Pods known to the watches of a preset.";
     SESSIONS = "holdfast_client_sessions", Gauge, "Clients connected.";
     CLUSTER_SESSIONS = "holdfast_cluster_sessions", Gauge, "Clients logged in, by cluster.";
     CLUSTERS = "holdfast_clusters", Gauge, "Clusters served, by where they are known from.";

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Gauge, counter, gauge};
@@ -252,7 +253,27 @@ pub fn watch_error(preset: &'static str, namespace: &str, kind: &'static str) {
     counter!(WATCH_ERRORS, "preset" => preset, "namespace" => namespace.to_owned(), "kind" => kind).increment(1);
 }
 
-/// Pods that the watches of a preset know.
-pub fn watched_pods(preset: &'static str, pods: usize) {
-    gauge!(WATCH_PODS, "preset" => preset).set(pods as f64);
+/// The pods that one watch knows, a part of those of its preset; none any more when dropped.
+pub struct WatchedPods {
+    gauge: Gauge,
+    pods: AtomicUsize,
+}
+
+/// A watch of that preset, which knows no pods yet.
+pub fn watched_pods(preset: &'static str) -> WatchedPods {
+    WatchedPods { gauge: gauge!(WATCH_PODS, "preset" => preset), pods: AtomicUsize::new(0) }
+}
+
+impl WatchedPods {
+    /// It knows so many now.
+    pub fn set(&self, pods: usize) {
+        let before = self.pods.swap(pods, Ordering::Relaxed);
+        self.gauge.increment(pods as f64 - before as f64);
+    }
+}
+
+impl Drop for WatchedPods {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
