@@ -23,15 +23,30 @@ pub const ROLES_MAX: usize = 64;
 /// Characters of a reason that are kept.
 const TEXT_MAX: usize = 400;
 
+/// A server as it was called then. A pod has another address when it is made anew, and may be gone when this is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listened.
+    pub address: String,
+    /// Name of its pod.
+    pub pod: Option<Arc<str>>,
+}
+
+impl From<&Backend> for Server {
+    fn from(backend: &Backend) -> Self {
+        Self { address: backend.address.to_string(), pod: backend.pod.as_ref().map(|pod| Arc::clone(&pod.name)) }
+    }
+}
+
 /// One change of the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrimaryChange {
     /// The one that was lost; `None`: the first that was ever proven.
-    pub from: Option<String>,
+    pub from: Option<Server>,
     /// When, and why.
     pub lost: Option<(u64, Arc<str>)>,
-    /// The one that was proven after it: address, when, with what evidence. `None`: not yet.
-    pub proven: Option<(String, u64, Arc<str>)>,
+    /// The one that was proven after it, when, with what evidence. `None`: not yet.
+    pub proven: Option<(Server, u64, Arc<str>)>,
     /// The term since then; while there is none, the term before.
     pub term: u64,
     /// Statements that began to wait because of it.
@@ -42,7 +57,7 @@ pub struct PrimaryChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RoleChange {
     at_unix_ms: u64,
-    server: String,
+    server: Server,
     from: &'static str,
     to: &'static str,
     why: Arc<str>,
@@ -109,10 +124,10 @@ impl History {
         if same {
             return;
         }
-        let address = |topology: &Topology| topology.primary().map(|primary| primary.address.to_string());
+        let primary = |topology: &Topology| topology.primary().map(Server::from);
         let is_open = self.changes.back().is_some_and(|change| change.proven.is_none());
         if !is_open && (last.primary.is_some() || next.primary.is_some()) {
-            let from = address(last);
+            let from = primary(last);
             // What was lost and found again between two looks was lost when the new one was found, for all we know.
             let lost = from.is_some().then(|| (next.since_unix_ms, clipped(&next.why)));
             push(
@@ -123,7 +138,7 @@ impl History {
         }
         let held = waiting.entered.saturating_sub(self.entered_in_peace);
         let Some(open) = self.changes.back_mut().filter(|change| change.proven.is_none()) else { return };
-        if let Some(to) = address(next) {
+        if let Some(to) = primary(next) {
             open.proven = Some((to, next.since_unix_ms, clipped(&next.why)));
             open.term = next.term.0;
             open.held = held;
@@ -133,8 +148,7 @@ impl History {
 
     fn note_roles(&mut self, last: &Topology, next: &Topology, now_unix_ms: u64) {
         let mut add = |server: &Backend, from, to, why: &Arc<str>| {
-            let change =
-                RoleChange { at_unix_ms: now_unix_ms, server: server.address.to_string(), from, to, why: clipped(why) };
+            let change = RoleChange { at_unix_ms: now_unix_ms, server: server.into(), from, to, why: clipped(why) };
             push(&mut self.roles, change, ROLES_MAX);
         };
         for server in &next.backends {
@@ -165,17 +179,19 @@ impl History {
         }
     }
 
-    /// `{primaries: [{from, lost_unix_ms, why_lost, to, proven_unix_ms, why_proven, ms, term, held}], roles: [{at_unix_ms,
-    /// server, from, to, why}], doubts: {count, last_unix_ms, last_ms}}`, the newest first; what is not known (yet) is null.
+    /// `{primaries: [{from, from_pod, lost_unix_ms, why_lost, to, to_pod, proven_unix_ms, why_proven, ms, term, held}],
+    /// roles: [{at_unix_ms, server, pod, from, to, why}], doubts: {count, last_unix_ms, last_ms}}`, the newest first; what is
+    /// not known (yet) is null.
     pub fn to_json(&self) -> Value {
         let primaries = self.changes.iter().rev().map(|change| {
-            let lost = change.lost.as_ref();
-            let proven = change.proven.as_ref();
+            let (from, lost, proven) = (change.from.as_ref(), change.lost.as_ref(), change.proven.as_ref());
             json!({
-                "from": change.from,
+                "from": from.map(|from| &from.address),
+                "from_pod": from.and_then(|from| from.pod.as_deref()),
                 "lost_unix_ms": lost.map(|(at, _)| at),
                 "why_lost": lost.map(|(_, why)| &**why),
-                "to": proven.map(|(to, ..)| to),
+                "to": proven.map(|(to, ..)| &to.address),
+                "to_pod": proven.and_then(|(to, ..)| to.pod.as_deref()),
                 "proven_unix_ms": proven.map(|(_, at, _)| at),
                 "why_proven": proven.map(|(.., why)| &**why),
                 "ms": lost.zip(proven).map(|((lost, _), (_, proven, _))| proven.saturating_sub(*lost)),
@@ -186,7 +202,8 @@ impl History {
         let roles = self.roles.iter().rev().map(|change| {
             json!({
                 "at_unix_ms": change.at_unix_ms,
-                "server": change.server,
+                "server": change.server.address,
+                "pod": change.server.pod.as_deref(),
                 "from": change.from,
                 "to": change.to,
                 "why": &*change.why,
@@ -229,6 +246,7 @@ fn clipped(text: &Arc<str>) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::kubernetes::{Group, Label, PodFacts, PodState};
     use crate::topology::{LastPrimary, Serving};
     use crate::types::{BackendId, Role, Term};
 
@@ -248,6 +266,20 @@ mod tests {
             why: why.into(),
             doubt: primary.is_none(),
             ..Topology::empty("orders".into())
+        }
+    }
+
+    fn pod(name: &str) -> PodFacts {
+        PodFacts {
+            group: Group { namespace: "shop".into(), cluster: "orders".into(), component: "".into() },
+            name: name.into(),
+            uid: "u".into(),
+            address: None,
+            state: PodState::Ready,
+            restarts: 0,
+            label: Label::None,
+            unlabelled_reads: true,
+            term: None,
         }
     }
 
@@ -306,13 +338,41 @@ mod tests {
         ]);
         let changes: Vec<_> = history.changes().collect();
         assert_eq!(changes[1].lost.as_ref().map(|(at, _)| *at), Some(2_000));
-        assert_eq!(changes[1].proven.as_ref().map(|(to, at, _)| (to.as_str(), *at)), Some(("db-1:3306", 2_000)));
-        assert_eq!((changes[2].from.as_deref(), &changes[2].proven), (Some("db-1:3306"), &None));
+        assert_eq!(
+            changes[1].proven.as_ref().map(|(to, at, _)| (to.address.as_str(), *at)),
+            Some(("db-1:3306", 2_000))
+        );
+        let from = |change: &PrimaryChange| change.from.as_ref().unwrap().address.clone();
+        assert_eq!((from(changes[2]), &changes[2].proven), ("db-1:3306".to_owned(), &None));
         let mut history = history;
         history.note(with_term(2, snapshot(6, Some(1), 2, 3_500, "proven again")), NOBODY, 3_500);
         let back = history.changes().last().unwrap();
-        assert_eq!((back.from.as_deref(), back.term), (Some("db-1:3306"), 2));
-        assert_eq!(back.proven.as_ref().map(|(to, ..)| to.as_str()), Some("db-1:3306"));
+        assert_eq!((from(back), back.term), ("db-1:3306".to_owned(), 2));
+        assert_eq!(back.proven.as_ref().map(|(to, ..)| to.address.as_str()), Some("db-1:3306"));
+    }
+
+    /// By pod, also when the pod is gone or has another address since.
+    #[test]
+    fn pods_are_remembered_by_name() {
+        let in_pods = |mut topology: Topology| {
+            for server in &mut topology.backends {
+                server.pod = Some(Arc::new(pod(&format!("orders-mysql-{}", server.id.0))));
+            }
+            topology
+        };
+        let mut history = noted(vec![
+            (with_term(1, in_pods(snapshot(1, Some(0), 2, 1_000, "proven"))), NOBODY),
+            (with_term(2, in_pods(snapshot(2, Some(1), 2, 2_000, "proven"))), NOBODY),
+        ]);
+        history.note(with_term(2, in_pods(snapshot(3, Some(1), 1, 2_000, "proven"))), NOBODY, 2_100);
+        let json = history.to_json();
+        let change = &json["primaries"][0];
+        assert_eq!(
+            ["from", "from_pod", "to", "to_pod"].map(|field| change[field].as_str().unwrap()),
+            ["db-0:3306", "orders-mysql-0", "db-1:3306", "orders-mysql-1"]
+        );
+        assert_eq!(json["primaries"][1]["from_pod"], Value::Null);
+        assert!(json["roles"].as_array().unwrap().iter().all(|role| role["pod"].is_string()), "{json:#}");
     }
 
     #[test]
