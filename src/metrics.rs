@@ -75,7 +75,7 @@ names! {
     HOLD_ENDS = "holdfast_hold_ends_total", Counter, "How waiting ended: released, timed_out, abandoned (the client left).";
     HOLDING = "holdfast_holding", Gauge, "Statements waiting for a server now.";
     HOLD_SECONDS = "holdfast_hold_duration_seconds", Histogram, "How long statements waited for a server.";
-    HAS_PRIMARY = "holdfast_has_primary", Gauge, "1 while the cluster has a proven primary, 0 while it has none.";
+    HAS_PRIMARY = "holdfast_has_primary", Gauge, "1 while the cluster has a proven primary, 0 while it has none, NaN once there is no such cluster.";
     CERTIFICATE_END = "holdfast_certificate_expiry_timestamp_seconds", Gauge, "When the proxy's own certificate ends, Unix time; by side (listener, cluster) and its name.";
     CONFIG_CURRENT = "holdfast_config_current", Gauge, "1 if the configuration file is in effect, 0 if it was refused or needs a restart.";
     RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";

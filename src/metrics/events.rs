@@ -212,9 +212,11 @@ pub fn term(cluster: &str, term: u64, changed: bool) {
     counter!(PRIMARY_CHANGES, "cluster" => cluster.to_owned()).increment(u64::from(changed));
 }
 
-/// Whether a cluster has a proven primary.
-pub fn has_primary(cluster: &str, has: bool) {
-    gauge!(HAS_PRIMARY, "cluster" => cluster.to_owned()).set(f64::from(u8::from(has)));
+/// Whether a cluster has a proven primary; `None`: there is no such cluster any more. A series cannot be taken back, but
+/// NaN is less than nothing: it equals no number, and Prometheus' `max` and `min` pass it over.
+pub fn has_primary(cluster: &str, has: Option<bool>) {
+    let value = has.map_or(f64::NAN, |has| f64::from(u8::from(has)));
+    gauge!(HAS_PRIMARY, "cluster" => cluster.to_owned()).set(value);
 }
 
 /// When the certificate that a `side` (`listener`, `cluster`) of that name shows ends; `None`: it shows none.

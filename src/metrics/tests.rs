@@ -161,7 +161,7 @@ fn every_metric_is_described_and_used() {
         watch_event("moco", "shop", "apply");
         watch_error("moco", "shop", "unreachable");
         watched_pods("moco").set(3);
-        has_primary("c", true);
+        has_primary("c", Some(true));
         certificate_end("listener", "l", Some(std::time::SystemTime::now()));
         config_current(true);
         reload(true);

@@ -97,6 +97,11 @@ impl Running {
         }
         for gone in old.values().filter(|old| clusters.get(&old.name).is_none_or(|new| new.id != old.id)) {
             tracing::info!(cluster = %gone.name, "cluster removed: its sessions are told at their next statement");
+            metrics::certificate_end("cluster", &gone.name.0, None);
+            for backend in &gone.topology.load().backends {
+                metrics::backend_role(&gone.name.0, &backend.address.to_string(), None);
+                metrics::backend_lag(&gone.name.0, &backend.address.to_string(), None);
+            }
         }
         let ids: Vec<ClusterId> = clusters.values().map(|cluster| cluster.id).collect();
         self.clusters.replace(clusters);
