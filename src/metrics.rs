@@ -59,7 +59,7 @@ names! {
     WATCH_UP = "holdfast_kubernetes_watch_up", Gauge, "1 while the pods of a namespace are watched, 0 while the API server is away: the last known pods stay.";
     WATCH_EVENTS = "holdfast_kubernetes_watch_events_total", Counter, "What the API server said of pods: apply, delete, list (from the beginning, or after 410 Gone).";
     WATCH_ERRORS = "holdfast_kubernetes_watch_errors_total", Counter, "Why a watch of pods failed: configuration, unreachable, forbidden, expired (410 Gone), refused.";
-    WATCH_PODS = "holdfast_kubernetes_watch_pods", Gauge, "Pods known.";
+    WATCH_PODS = "holdfast_kubernetes_watch_pods", Gauge, "Pods known to the watches of a preset.";
     SESSIONS = "holdfast_client_sessions", Gauge, "Clients connected.";
     CLUSTER_SESSIONS = "holdfast_cluster_sessions", Gauge, "Clients logged in, by cluster.";
     CLUSTERS = "holdfast_clusters", Gauge, "Clusters served, by where they are known from.";
@@ -76,7 +76,7 @@ names! {
     HOLD_ENDS = "holdfast_hold_ends_total", Counter, "How waiting ended: released, timed_out, abandoned (the client left).";
     HOLDING = "holdfast_holding", Gauge, "Statements waiting for a server now.";
     HOLD_SECONDS = "holdfast_hold_duration_seconds", Histogram, "How long statements waited for a server.";
-    HAS_PRIMARY = "holdfast_has_primary", Gauge, "1 while the cluster has a proven primary, 0 while it has none.";
+    HAS_PRIMARY = "holdfast_has_primary", Gauge, "1 while the cluster has a proven primary, 0 while it has none, NaN once there is no such cluster.";
     CERTIFICATE_END = "holdfast_certificate_expiry_timestamp_seconds", Gauge, "When the proxy's own certificate ends, Unix time; by side (listener, cluster) and its name.";
     CONFIG_CURRENT = "holdfast_config_current", Gauge, "1 if the configuration file is in effect, 0 if it was refused or needs a restart.";
     RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";

@@ -10,7 +10,7 @@ mod testbed;
 use proxy::{Options, Proxy};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testbed::kubernetes::{ControlPlane, Scope};
+use testbed::kubernetes::ControlPlane;
 use testbed::{ReplicaSet, Server, SetOptions, until};
 
 const SOON: Duration = Duration::from_secs(90);
@@ -365,25 +365,4 @@ fn two_writable_servers_and_a_term() {
     wait_line(&proxy, "db-1", &[("role", json!("primary")), ("label_term", json!(7))]);
     wait_conflict(&proxy, Some("old_term"));
     assert_eq!(writes_to(&proxy), set.server(1).port());
-}
-
-/// What a missing right looks like, and that the proxy works once it has it.
-#[test]
-fn a_missing_right_is_named() {
-    let (set, plane) = (set(), ControlPlane::start());
-    let pods = Pods::new(&plane, "shop");
-    pods.create("db-0", set.server(0), &json!({ "holdfast.io/cluster": "main" }));
-    let account = plane.service_account("shop", "proxy");
-    let inside = format!("kubeconfig = \"{}\", namespace = \"shop\", preset = \"holdfast\"", account.display());
-    let proxy = Proxy::launch(Options::pods(&inside));
-    let grant = |verbs: &[&str]| {
-        let rules = json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": verbs }]);
-        plane.grant("system:serviceaccount:shop:proxy", Scope::Namespace("shop"), &rules);
-    };
-    let says = |words: &str| until(words, SOON, || proxy.http("/readyz").is_ok_and(|(_, body)| body.contains(words)));
-    says("the right to list pods in namespace shop is missing");
-    grant(&["list"]);
-    says("the right to watch pods in namespace shop is missing");
-    grant(&["list", "watch"]);
-    until("it is ready", SOON, || proxy.http("/readyz").is_ok_and(|(_, body)| body == "ready\n"));
 }

@@ -31,12 +31,12 @@ step() { # NAME COMMAND...
 }
 
 # The demo on ports and in a folder of its own, so that one the user runs goes on.
-demo() {
+demo() { # [OPTIONS...]
   local range=${HOLDFAST_TESTBED_PORTS:-11000-31999} base
   base=$((${range%-*} + RANDOM % ((${range#*-} - ${range%-*}) / 100 + 1) * 100))
   while ports_taken "$base"; do base=$((base + 100)); [ "$base" -lt 32700 ] || die "no ports for the demo"; done
   HOLDFAST_DEMO_PROFILE=dev HOLDFAST_DEMO_DIR=$TESTBED/demo-of-tests HOLDFAST_DEMO_PORT=$base HOLDFAST_DEMO_ADMIN=$((base + 1)) \
-    HOLDFAST_DEMO_SERVERS=$((base + 10)) bash deploy/local/demo.sh --once
+    HOLDFAST_DEMO_SERVERS=$((base + 10)) bash deploy/local/demo.sh --once "$@"
 }
 ports_taken() { local o; for o in 0 1 11 12 13 61 62 63; do ! port_taken $(($1 + o)) || return 0; done; return 1; }
 
@@ -64,5 +64,6 @@ if [ $# = 0 ]; then
   step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
   step "build of the tests" cargo test --quiet --locked --no-run
   step "demo" demo
+  step "demo in Kubernetes" demo --kubernetes
 fi
 tests "$@"

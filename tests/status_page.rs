@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proxy::{Load, Options, Proxy, SOON, TABLE};
-use serde_json::Value;
+use serde_json::{Value, json};
+use testbed::kubernetes::ControlPlane;
 use testbed::{Group, GroupOptions, ReplicaSet, Server, ServerOptions, SetOptions, Testbed, until};
 
 /// A browser that shows one page after the other.
@@ -171,6 +172,81 @@ fn a_failover_is_seen_in_a_browser() {
     browser.picture(&page, "after-dark", "1200,1700", true);
     browser.picture(&page, "after-narrow", "390,2600", false);
     load.stop();
+}
+
+/// A ready pod of the cluster `orders` in front of that server.
+fn pod(plane: &ControlPlane, name: &str, server: &Server, role: &str) {
+    let labels = json!({ "holdfast.io/cluster": "orders", "holdfast.io/role": role });
+    plane.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "shop", "labels": labels },
+        "spec": { "containers": [{ "name": "mysql", "image": "mysql", "ports": [
+            { "name": "mysql", "containerPort": server.port() },
+        ] }] },
+    }));
+    plane.set_status("shop", name, "127.0.0.1", true);
+}
+
+/// Pods by their names, in words and in pictures: well, with a label that lies, and with a lost primary while the API server is
+/// away.
+#[test]
+fn pods_are_shown_by_their_names() {
+    let (browser, set, plane) = (Browser::new(), ReplicaSet::start(SetOptions::asynchronous()), ControlPlane::start());
+    plane.namespace("shop");
+    let names = ["orders-mysql-0", "orders-mysql-1", "orders-mysql-2"];
+    for (i, (name, server)) in names.into_iter().zip(set.servers()).enumerate() {
+        pod(&plane, name, server, if i == 0 { "primary" } else { "follower" });
+    }
+    let file = plane.kubeconfig();
+    let inside = format!(
+        "kubeconfig = \"{}\", namespace = \"shop\", preset = \"holdfast\", cluster = \"orders\"",
+        file.display()
+    );
+    let proxy = Proxy::start(Options::pods(&inside));
+    let page = url(&proxy);
+    let state = |word: &str| until(word, SOON, || status(&proxy)["verdict"]["state"] == word);
+    state("ok");
+    (0..20).for_each(|_| drop(proxy.client().one("SELECT 1")));
+    let address = set.source().addr().to_string();
+    let text = browser.text(&page);
+    assert_all(&text, &["All is well", "primary orders-mysql-0", "orders-mysql-0 is the first primary", &address]);
+    assert_all(&text, &["orders-mysql-2", "label: follower", "namespace shop"]);
+    browser.picture(&page, "pods-well", "1200,1300", false);
+
+    plane.relabel("shop", names[0], &[("holdfast.io/role", Some("follower"))]);
+    plane.relabel("shop", names[1], &[("holdfast.io/role", Some("primary"))]);
+    plane.annotate("shop", names[2], &[("holdfast.io/cordon", Some("true"))]);
+    let seen = || status(&proxy)["verdict"]["problems"].as_array().map_or(0, Vec::len) == 2;
+    until("both are told of", SOON, || seen() && !status(&proxy).to_string().contains("is being drained"));
+    let text = browser.text(&page);
+    assert_all(
+        &text,
+        &[
+            "Clients are served, but something needs a look.",
+            "the primary's label is on orders-mysql-1; pod orders-mysql-0",
+            &format!("orders-mysql-2 ({}) was drained", set.server(2).addr()),
+            "annotation holdfast.io/cordon",
+        ],
+    );
+    browser.picture(&page, "pods-label-lies", "1200,1400", false);
+
+    plane.kill_api();
+    until("the watch is down", SOON, || status(&proxy).to_string().contains("have not been watched"));
+    set.source().kill9();
+    state("bad");
+    let text = browser.text(&page);
+    assert_all(&text, &["main has no primary: writes wait.", "orders-mysql-0 was lost", &format!("{address}): ")]);
+    assert_all(&text, &["no usable answer from the API server: Connection refused"]);
+    browser.picture(&page, "pods-lost", "1200,1700", false);
+    browser.picture(&page, "pods-lost-narrow", "390,2600", true);
+    set.promote(1);
+    until("another one is proven", SOON, || status(&proxy)["clusters"][0]["primary"].is_string());
+    let text = browser.text(&page);
+    assert_all(
+        &text,
+        &["orders-mysql-0 → orders-mysql-1 after", "primary orders-mysql-1", "what was known of them stays"],
+    );
+    browser.picture(&page, "pods-after", "1200,1800", true);
 }
 
 #[test]

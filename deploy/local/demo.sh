@@ -1,8 +1,10 @@
 #!/bin/bash
 # Holdfast on one machine: three MySQL servers in a group, the proxy in front, clients that write and read, and a kill -9.
 #
-#   demo.sh           shows it, then stays up for your own mysql client; Ctrl-C stops everything
-#   demo.sh --once    shows it, then stops everything; exit 0 if every promise was kept
+#   demo.sh                   shows it, then stays up for your own mysql client; Ctrl-C stops everything
+#   demo.sh --once            shows it, then stops everything; exit 0 if every promise was kept
+#   demo.sh --kubernetes [--once]   the same with a real Kubernetes API server: the servers run in pods, each in a network
+#                             namespace of its own, labelled as KubeBlocks labels them, and the proxy watches the pods
 #
 # Needs Debian 12 or similar with Rust (cargo), a C compiler, and a network for packages. Nothing is installed on the host
 # except, as root and only if it is missing, the compiler. MySQL goes where tests/testbed/setup.sh puts it:
@@ -11,6 +13,10 @@
 # Listens on 127.0.0.1 only: HOLDFAST_DEMO_PORT=6446 the proxy, HOLDFAST_DEMO_ADMIN=6480 its admin port,
 # HOLDFAST_DEMO_SERVERS=6450 the servers (6451-6453, and 6501-6503 among themselves). HOLDFAST_DEMO_PROFILE=dev builds
 # quicker and runs slower. HOLDFAST_DEMO_DIR is where its servers and logs live (a folder in the testbed's).
+#
+# --kubernetes: etcd and the API server are obtained the same way (built from Debian's source: 4 to 5 minutes the first time)
+# and take ports from HOLDFAST_TESTBED_PORTS. Needs `ip` (iproute2) and the right to make network namespaces: root's, or a
+# user namespace, into which everything goes if you are not root.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/tests/testbed/lib.sh"
@@ -20,32 +26,65 @@ die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 PORT=${HOLDFAST_DEMO_PORT:-6446} ADMIN=${HOLDFAST_DEMO_ADMIN:-6480} P0=${HOLDFAST_DEMO_SERVERS:-6450}
 PROFILE=${HOLDFAST_DEMO_PROFILE:-release}
 D=${HOLDFAST_DEMO_DIR:-$TESTBED/demo} GROUP=${HOLDFAST_DEMO_DIR:-$TESTBED/demo}/group
-BEGIN=$(now)
-once=
-case ${1:-} in
-  '') ;;
-  --once) once=1 ;;
-  *) sed -n '2,/^set/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
-esac
+CLUSTER=$D/cluster
+# where the programs are, and when all began: set by ourselves once we are in a namespace of our own
+BIN=${HOLDFAST_DEMO_INSIDE:-} BEGIN=${HOLDFAST_DEMO_BEGIN:-$(now)}
+once= kubernetes=
+for argument in "$@"; do
+  case $argument in
+    --once) once=1 ;;
+    --kubernetes) kubernetes=1 ;;
+    *)
+      sed -n '2,/^set/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'
+      [ "$argument" = --help ] || [ "$argument" = -h ] || exit 2
+      exit 0 ;;
+  esac
+done
 
 main() {
-  [ -z "$once" ] || say "--once: ends by itself; all of it takes about 30 s when MySQL and the build are there, else minutes"
+  if [ -z "$BIN" ]; then prepare; else load_env; stop_at_the_end; fi
+  if [ -n "$kubernetes" ]; then
+    own_namespace "$@"
+    pods
+    proxy "source = \"kubernetes\"
+kubernetes = { kubeconfig = \"$CLUSTER/proxy.kubeconfig\", namespace = \"demo\", preset = \"kubeblocks\", component = \"mysql\" }"
+    kill_a_pod
+  else
+    servers
+    proxy "source = \"members\"
+seeds = [\"127.0.0.1:$((P0 + 1))\", \"127.0.0.1:$((P0 + 2))\", \"127.0.0.1:$((P0 + 3))\"]"
+    kill_a_server
+  fi
+  [ -n "$once" ] || stay
+}
+
+# All that needs the host's network.
+prepare() {
+  [ -z "$once" ] || say "--once: ends by itself; all of it takes about 30 s when the servers and the build are there, else minutes"
   tools
   mkdir -p "$D"
   leftovers
   echo $$ > "$D/pid"
-  trap 'code=$?; trap - EXIT INT TERM HUP; cleanup; exit $code' EXIT
-  trap 'echo; say "stopped by a signal"; exit 130' INT TERM HUP
-
-  step "MySQL server and client"
-  "$HERE/setup.sh" mysql
+  stop_at_the_end
+  step "MySQL server and client${kubernetes:+, etcd and the Kubernetes API server}"
+  "$HERE/setup.sh" mysql ${kubernetes:+kubernetes}
   load_env
   done_step
   build
-  servers
-  proxy
-  workload
-  [ -n "$once" ] || stay
+}
+
+stop_at_the_end() {
+  trap 'code=$?; trap - EXIT INT TERM HUP; cleanup; exit $code' EXIT
+  trap 'echo; say "stopped by a signal"; exit 130' INT TERM HUP
+}
+
+# Pods need network namespaces, which only root may make: of the host, or of a user namespace. Does not return in the
+# latter case: this process goes on there.
+own_namespace() {
+  if [ -z "${HOLDFAST_DEMO_INSIDE:-}" ] && [ "$(id -u)" != 0 ]; then
+    unshare --map-root-user --net true || die "no user namespaces here, which pods need: run this as root"
+    HOLDFAST_DEMO_INSIDE=$BIN HOLDFAST_DEMO_BEGIN=$BEGIN exec sh "$HERE/in-namespace.sh" bash "${BASH_SOURCE[0]}" "$@"
+  fi
 }
 
 step() { STEP=$(now); say "$*..."; }
@@ -72,11 +111,12 @@ leftovers() {
     for i in $(seq 600); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     ! kill -0 "$p" 2>/dev/null || die "it does not stop; end it yourself: kill -9 $p, and run this again"
   fi
-  if running proxy.pid "$D/holdfast.toml" > /dev/null || [ -e "$GROUP/group" ]; then
+  if running proxy.pid "$D/holdfast.toml" > /dev/null || running cluster.pid demo-cluster > /dev/null || [ -e "$GROUP/group" ]; then
     say "cleaning up what an earlier demo left"
     cleanup
   fi
-  for p in "$PORT" "$ADMIN" $((P0 + 1)) $((P0 + 2)) $((P0 + 3)); do
+  local ports=("$PORT" "$ADMIN"); [ -n "$kubernetes" ] || ports+=($((P0 + 1)) $((P0 + 2)) $((P0 + 3)))
+  for p in "${ports[@]}"; do
     ! port_taken "$p" || die "port $p is taken; choose others: HOLDFAST_DEMO_PORT, HOLDFAST_DEMO_ADMIN, HOLDFAST_DEMO_SERVERS"
   done
 }
@@ -88,20 +128,24 @@ running() { # FILE WORD: the pid in that file, if it is a process whose command 
 cleanup() {
   local p i
   if p=$(running workload.pid demo-workload); then kill -9 "$p" 2>/dev/null || true; fi
-  if p=$(running proxy.pid "$D/holdfast.toml"); then
-    kill -TERM "$p" 2>/dev/null || true
-    for i in $(seq 100); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
-    kill -9 "$p" 2>/dev/null || true
-  fi
+  if p=$(running proxy.pid "$D/holdfast.toml"); then end "$p"; fi
+  if p=$(running cluster.pid demo-cluster); then end "$p"; fi
   if [ -e "$GROUP/group" ]; then "$HERE/group.sh" stop "$GROUP" || true; fi
-  rm -rf "$GROUP" "$D"/*.pid "$D/pid"
+  rm -rf "$GROUP" "$CLUSTER" "$D"/*.pid "$D/pid"
   say "stopped; nothing is left running (the proxy's log: $D/proxy.log)"
+}
+
+end() { # PID: TERM, and KILL after 10 s
+  local i
+  kill -TERM "$1" 2>/dev/null || true
+  for i in $(seq 100); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  kill -9 "$1" 2>/dev/null || true
 }
 
 build() {
   step "building the proxy and the demo's clients ($PROFILE; the first time takes minutes)"
   local flags=(); [ "$PROFILE" = dev ] || flags=(--profile "$PROFILE")
-  (cd "$ROOT" && cargo build --quiet --locked "${flags[@]}" --bin holdfast --example demo-workload) || die "the build failed"
+  (cd "$ROOT" && cargo build --quiet --locked "${flags[@]}" --bin holdfast --example demo-workload ${kubernetes:+--example demo-cluster}) || die "the build failed"
   local target
   target=$(cd "$ROOT" && cargo metadata --format-version 1 --no-deps | grep -o '"target_directory":"[^"]*"' | cut -d '"' -f 4)
   BIN=$target/${PROFILE/#dev/debug}
@@ -114,6 +158,28 @@ servers() {
   done_step
 }
 
+pods() {
+  local i p
+  step "a Kubernetes API server, and three MySQL servers in pods of it: a group, as KubeBlocks makes and labels one"
+  rm -rf "$CLUSTER"; mkdir -p "$CLUSTER"
+  HOLDFAST_TESTBED=$TESTBED setsid "$BIN/examples/demo-cluster" "$CLUSTER" 2> "$D/cluster.log" < /dev/null &
+  p=$!; echo $p > "$D/cluster.pid"
+  for i in $(seq 6000); do
+    [ "$(grep -c . "$CLUSTER/pods" 2>/dev/null)" != 3 ] || { roles; done_step; return; }
+    kill -0 "$p" 2>/dev/null || { tail -n 5 "$D/cluster.log" >&2; die "the Kubernetes cluster ended"; }
+    sleep 0.1
+  done
+  die "the pods are not ready after 10 minutes, see $D/cluster.log"
+}
+kubectl() { "$KUBECTL" --kubeconfig "$CLUSTER/kubeconfig" --cache-dir "$CLUSTER/cache" -n demo "$@"; }
+labelled() { kubectl get pods -l kubeblocks.io/role=primary -o jsonpath='{.items[*].metadata.name}'; }
+roles() {
+  local columns='POD:.metadata.name,ADDRESS:.status.podIP,READY:.status.containerStatuses[0].ready,RESTARTS:.status.containerStatuses[0].restartCount'
+  kubectl get pods -o custom-columns="$columns,ROLE:.metadata.labels.kubeblocks\\.io/role" | sed 's/^/  /'
+}
+of_pod() { awk -v pod="$1" -v field="$2" '$1 == pod { print $field }' "$CLUSTER/pods"; } # NAME 2: its address; 3: its process
+
+# proxy LINES: with these lines, which say where the servers are
 proxy() {
   step "the proxy on 127.0.0.1:$PORT, admin port 127.0.0.1:$ADMIN"
   cat > "$D/holdfast.toml" <<T
@@ -127,8 +193,7 @@ cluster = "demo"
 
 [[cluster]]
 name = "demo"
-source = "members"
-seeds = ["127.0.0.1:$((P0 + 1))", "127.0.0.1:$((P0 + 2))", "127.0.0.1:$((P0 + 3))"]
+$1
 account = { user = "holdfast", password = "holdfast" }
 T
   setsid "$BIN/holdfast" proxy -c "$D/holdfast.toml" > "$D/proxy.log" 2>&1 < /dev/null &
@@ -154,46 +219,72 @@ await_followers() { # COUNT: until the proxy has proven a primary and so many fo
   die "the proxy does not see a primary and $1 followers after 60 s: $( (http /readyz) 2>/dev/null)"
 }
 
-workload() {
+kill_a_server() {
   local before after code=0
   before=$("$HERE/group.sh" primary "$GROUP")
   step "clients write and read through the proxy; then the primary, $before, is killed with -9"
-  "$BIN/examples/demo-workload" --proxy "127.0.0.1:$PORT" --admin "127.0.0.1:$ADMIN" --user app --password app \
-    --kill "$(node_pid "$GROUP/$((before - P0))")" &
-  echo $! > "$D/workload.pid"
-  wait $! || code=$?
-  rm -f "$D/workload.pid"
+  workload "$(node_pid "$GROUP/$((before - P0))")" || code=$?
   after=$("$HERE/group.sh" primary "$GROUP") || after=none
   done_step
-  say "primary before: $before, after: $after"
-  [ "$after" != "$before" ] && [ "$after" != none ] || code=1
+  verdict "$before" "$after" "$code"
+}
+
+kill_a_pod() {
+  local before after i code=0
+  before=$(labelled)
+  step "clients write and read through the proxy; then the server of the primary, pod $before, is killed with -9"
+  workload "$(of_pod "$before" 3)" --server @@hostname || code=$?
+  for i in $(seq 300); do
+    after=$(labelled) || true
+    case $after in '' | "$before" | *' '*) sleep 0.2 ;; *) break ;; esac
+  done
+  (http /topology) | grep -F > /dev/null "\"primary\": \"$(of_pod "$after" 2):3306\"" || { say "the proxy's primary is not the labelled one, $after"; code=1; }
+  roles
+  done_step
+  verdict "$before" "$after" "$code"
+}
+
+workload() { # PID [OPTIONS...]: clients, and a kill -9 of that process
+  local pid=$1; shift
+  "$BIN/examples/demo-workload" --proxy "127.0.0.1:$PORT" --admin "127.0.0.1:$ADMIN" --user app --password app --kill "$pid" "$@" &
+  echo $! > "$D/workload.pid"
+  wait $! || return
+  rm -f "$D/workload.pid"
+}
+
+verdict() { # BEFORE AFTER CODE
+  local code=$3
+  say "primary before: $1, after: $2"
+  [ "$1" != "$2" ] && [ "$2" != none ] || code=1
   [ "$code" = 0 ] || { say "FAILED: a promise was broken, see above"; tail -n 20 "$D/proxy.log" >&2; exit 1; }
   say "every promise was kept, in $(since "$BEGIN") altogether"
 }
 
 stay() {
-  local p
+  local p inside=
+  # from outside, the way into our own namespaces
+  [ -z "${HOLDFAST_DEMO_INSIDE:-}" ] || inside="nsenter -t $$ -U -n --preserve-credentials "
   step "the killed server comes back as a follower"
-  for p in $((P0 + 1)) $((P0 + 2)) $((P0 + 3)); do
-    node_pid "$GROUP/$((p - P0))" > /dev/null || "$HERE/group.sh" rejoin "$GROUP" "$p"
-  done
+  if [ -z "$kubernetes" ]; then
+    for p in $((P0 + 1)) $((P0 + 2)) $((P0 + 3)); do
+      node_pid "$GROUP/$((p - P0))" > /dev/null || "$HERE/group.sh" rejoin "$GROUP" "$p"
+    done
+  fi
   await_followers 2
   done_step
   cat <<T
 
 Yours now. In another terminal:
 
-  $MYSQL --no-defaults -h127.0.0.1 -P$PORT -uapp -papp --get-server-public-key
+  $inside$MYSQL --no-defaults -h127.0.0.1 -P$PORT -uapp -papp --get-server-public-key
 
-  SELECT @@port;                                    a follower answers
-  /* holdfast:primary */ SELECT @@port;             the primary answers
+  SELECT @@hostname, @@port;                            a follower answers
+  /* holdfast:primary */ SELECT @@hostname, @@port;     the primary answers
   SELECT server, COUNT(*) FROM holdfast_demo.writes GROUP BY server;
 
-Kill the primary as often as you like, and bring it back:
-
-  G="$HERE/group.sh"; HOLDFAST_TESTBED=$TESTBED bash "\$G" status $GROUP
-  HOLDFAST_TESTBED=$TESTBED bash "\$G" kill   $GROUP \$(HOLDFAST_TESTBED=$TESTBED bash "\$G" primary $GROUP)
-  HOLDFAST_TESTBED=$TESTBED bash "\$G" rejoin $GROUP PORT
+T
+  if [ -n "$kubernetes" ]; then yours_of_pods; else yours_of_servers; fi
+  cat <<T
 
 Status page http://127.0.0.1:$ADMIN/, metrics http://127.0.0.1:$ADMIN/metrics, log $D/proxy.log
 Ctrl-C stops everything.
@@ -203,4 +294,26 @@ T
   die "the proxy ended"
 }
 
-main
+yours_of_servers() {
+  cat <<T
+Kill the primary as often as you like, and bring it back:
+
+  G="$HERE/group.sh"; HOLDFAST_TESTBED=$TESTBED bash "\$G" status $GROUP
+  HOLDFAST_TESTBED=$TESTBED bash "\$G" kill   $GROUP \$(HOLDFAST_TESTBED=$TESTBED bash "\$G" primary $GROUP)
+  HOLDFAST_TESTBED=$TESTBED bash "\$G" rejoin $GROUP PORT
+T
+}
+
+yours_of_pods() {
+  cat <<T
+See the pods, kill a server (it is started again), delete a pod (it is made again, under another address), or let a label lie:
+
+  alias k="$inside$KUBECTL --kubeconfig $CLUSTER/kubeconfig -n demo"
+  k get pods -o wide -L kubeblocks.io/role --watch
+  kill -9 \$(awk '\$1 == "demo-mysql-0" { print \$3 }' $CLUSTER/pods)
+  k delete pod demo-mysql-0
+  k label pod --overwrite demo-mysql-1 kubeblocks.io/role=primary
+T
+}
+
+main "$@"

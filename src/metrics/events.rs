@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Gauge, counter, gauge};
@@ -216,9 +217,11 @@ pub fn term(cluster: &str, term: u64, changed: bool) {
     counter!(PRIMARY_CHANGES, "cluster" => cluster.to_owned()).increment(u64::from(changed));
 }
 
-/// Whether a cluster has a proven primary.
-pub fn has_primary(cluster: &str, has: bool) {
-    gauge!(HAS_PRIMARY, "cluster" => cluster.to_owned()).set(f64::from(u8::from(has)));
+/// Whether a cluster has a proven primary; `None`: there is no such cluster any more. A series cannot be taken back, but
+/// NaN is less than nothing: it equals no number, and Prometheus' `max` and `min` pass it over.
+pub fn has_primary(cluster: &str, has: Option<bool>) {
+    let value = has.map_or(f64::NAN, |has| f64::from(u8::from(has)));
+    gauge!(HAS_PRIMARY, "cluster" => cluster.to_owned()).set(value);
 }
 
 /// When the certificate that a `side` (`listener`, `cluster`) of that name shows ends; `None`: it shows none.
@@ -257,7 +260,27 @@ pub fn watch_error(preset: &'static str, namespace: &str, kind: &'static str) {
     counter!(WATCH_ERRORS, "preset" => preset, "namespace" => namespace.to_owned(), "kind" => kind).increment(1);
 }
 
-/// Pods that the watches of a preset know.
-pub fn watched_pods(preset: &'static str, pods: usize) {
-    gauge!(WATCH_PODS, "preset" => preset).set(pods as f64);
+/// The pods that one watch knows, a part of those of its preset; none any more when dropped.
+pub struct WatchedPods {
+    gauge: Gauge,
+    pods: AtomicUsize,
+}
+
+/// A watch of that preset, which knows no pods yet.
+pub fn watched_pods(preset: &'static str) -> WatchedPods {
+    WatchedPods { gauge: gauge!(WATCH_PODS, "preset" => preset), pods: AtomicUsize::new(0) }
+}
+
+impl WatchedPods {
+    /// It knows so many now.
+    pub fn set(&self, pods: usize) {
+        let before = self.pods.swap(pods, Ordering::Relaxed);
+        self.gauge.increment(pods as f64 - before as f64);
+    }
+}
+
+impl Drop for WatchedPods {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }

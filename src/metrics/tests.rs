@@ -109,6 +109,27 @@ fn a_guard_counts_as_long_as_it_lives() {
     assert_eq!(value(&text, r#"holdfast_pinned_sessions{listener="l",cluster="c",reason="temporary_table"}"#), 1.0);
 }
 
+#[test]
+fn watches_of_one_preset_add_up() {
+    let series = r#"holdfast_kubernetes_watch_pods{preset="moco"}"#;
+    // Each counts as long as it lives: longer than the scrape.
+    let mut kept = Vec::new();
+    let text = scraped(|| {
+        kept = vec![watched_pods("moco"), watched_pods("moco")];
+        kept[0].set(3);
+        kept[1].set(40);
+        kept[0].set(2);
+    });
+    assert_eq!(value(&text, series), 42.0);
+    let text = scraped(|| {
+        kept = vec![watched_pods("moco"), watched_pods("moco")];
+        kept[0].set(3);
+        kept[1].set(40);
+        kept.truncate(1);
+    });
+    assert_eq!(value(&text, series), 3.0);
+}
+
 /// Everything that can be counted is described, and everything that is described can be counted.
 #[test]
 fn every_metric_is_described_and_used() {
@@ -140,8 +161,8 @@ fn every_metric_is_described_and_used() {
         watch_up("moco", "shop", true);
         watch_event("moco", "shop", "apply");
         watch_error("moco", "shop", "unreachable");
-        watched_pods("moco", 3);
-        has_primary("c", true);
+        watched_pods("moco").set(3);
+        has_primary("c", Some(true));
         certificate_end("listener", "l", Some(std::time::SystemTime::now()));
         config_current(true);
         reload(true);

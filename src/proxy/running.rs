@@ -97,6 +97,11 @@ impl Running {
         }
         for gone in old.values().filter(|old| clusters.get(&old.name).is_none_or(|new| new.id != old.id)) {
             tracing::info!(cluster = %gone.name, "cluster removed: its sessions are told at their next statement");
+            metrics::certificate_end("cluster", &gone.name.0, None);
+            for backend in &gone.topology.load().backends {
+                metrics::backend_role(&gone.name.0, &backend.address.to_string(), None);
+                metrics::backend_lag(&gone.name.0, &backend.address.to_string(), None);
+            }
         }
         let ids: Vec<ClusterId> = clusters.values().map(|cluster| cluster.id).collect();
         self.clusters.replace(clusters);
@@ -228,9 +233,9 @@ impl Running {
             let at = Arc::as_ptr(&cluster.tls);
             if !seen.contains(&at) {
                 told("cluster", &cluster.name.0, cluster.tls.reload_if_changed());
-                metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
                 seen.push(at);
             }
+            metrics::certificate_end("cluster", &cluster.name.0, cluster.tls.not_after());
         }
         for listener in &self.listeners {
             let listener = listener.load();

@@ -4,7 +4,9 @@ use super::discovery::{Found, wanted};
 use super::running::Running;
 use crate::config::{Config, Source, parse};
 use crate::frontend::route::Asked;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const TEXT: &str = r#"
@@ -92,5 +94,66 @@ async fn what_is_found_is_served_until_it_is_found_no_more() {
     let again = running.clusters.find("a").unwrap();
     assert_ne!(again.id, a.id);
     assert!(!Arc::ptr_eq(&accounts, &listener.gate(again).accounts), "nothing is known of another's accounts");
+    control.cancel();
+}
+
+/// Clusters that say the same of TLS share one certificate; when it ends is a fact of each of them.
+#[tokio::test]
+async fn each_cluster_says_when_its_certificate_ends() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["proxy".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2099, 1, 1);
+    let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    let file = std::env::temp_dir().join(format!("holdfast-shared-certificate-{}.pem", std::process::id()));
+    std::fs::write(&file, pem).unwrap();
+    let cluster = |name: &str| {
+        let file = file.display();
+        format!(
+            "[[cluster]]\nname = \"{name}\"\nsource = \"static\"\nservers = [{{ address = \"127.0.0.1:1\" }}]\n\
+             account = {{ user = \"holdfast\", password = \"secret\" }}\n\
+             tls = {{ mode = \"required\", cert = \"{file}\", key = \"{file}\" }}\n"
+        )
+    };
+    let listener = "[[listener]]\nname = \"all\"\nlisten = \"127.0.0.1:6446\"\nroute = [\"user\"]\n";
+    let of =
+        |names: &[&str]| config(&(listener.to_owned() + &names.iter().map(|name| cluster(name)).collect::<String>()));
+    let control = CancellationToken::new();
+    let running = Running::start(&of(&["one", "other"]), &Arc::default(), &control).await.unwrap();
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = ::metrics::set_default_local_recorder(&recorder);
+    running.reread_files();
+    let text = recorder.handle().render();
+    for name in ["one", "other"] {
+        let series = format!("name=\"{name}\"}} 4070908800");
+        assert!(text.contains(&series), "{name}: {text}");
+    }
+    // One that is gone warns of nothing.
+    running.apply(&of(&["one"]), &[]).await.unwrap();
+    let text = recorder.handle().render();
+    assert!(text.contains("name=\"other\"} NaN") && text.contains("name=\"one\"} 4070908800"), "{text}");
+    std::fs::remove_file(&file).unwrap();
+    control.cancel();
+}
+
+/// The alert "no primary" is about clusters that are there.
+#[tokio::test]
+async fn a_cluster_that_is_gone_raises_no_alarm() {
+    let (text, control) = (config(TEXT), CancellationToken::new());
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = ::metrics::set_default_local_recorder(&recorder);
+    let says = async |series: &str| {
+        let seen = async {
+            while !recorder.handle().render().contains(series) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap_or_else(|_| panic!("never {series}"));
+    };
+    let running = Running::start(&text, &Arc::default(), &control).await.unwrap();
+    running.apply(&text, &[found(&["a"]), found(&[])]).await.unwrap();
+    says("holdfast_has_primary{cluster=\"a\"} 0").await;
+    running.apply(&text, &[found(&[]), found(&[])]).await.unwrap();
+    says("holdfast_has_primary{cluster=\"a\"} NaN").await;
+    assert!(recorder.handle().render().contains("holdfast_has_primary{cluster=\"fixed\"} 0"));
     control.cancel();
 }

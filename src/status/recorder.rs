@@ -27,16 +27,17 @@ pub fn spawn(topology: TopologyHandle, holds: Arc<Holds>, stop: CancellationToke
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
-                news = changed.changed() => if news.is_err() { return },
+                () = stop.cancelled() => break,
+                news = changed.changed() => if news.is_err() { break },
                 _ = look.tick() => {}
             }
             let snapshot = topology.snapshot();
-            metrics::has_primary(&cluster.0, snapshot.primary.is_some());
+            metrics::has_primary(&cluster.0, Some(snapshot.primary.is_some()));
             let counts = holds.counts();
             let waiting = Waiting { now: counts.held, entered: counts.entered };
             lock(&written).note(snapshot, waiting, super::unix_ms(SystemTime::now()));
         }
+        metrics::has_primary(&cluster.0, None);
     });
     history
 }

@@ -3,6 +3,7 @@
 //! `bad`: clients are waiting or are about to be refused. `warn`: they are served, and somebody should look. Every problem
 //! says what is affected, since when or by how much, and the evidence.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::watch::LastRead;
 use crate::topology::{Backend, Serving, Topology};
-use crate::types::Role;
+use crate::types::{ClusterName, Role};
 
 /// A certificate is spoken of when it ends within this.
 const CERTIFICATE_WARN: Duration = Duration::from_secs(14 * 86_400);
@@ -132,6 +133,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     for cluster in &facts.clusters {
         judge_primary(cluster, facts.now, &mut add);
     }
+    judge_sources(&facts.clusters, &mut add);
     for cluster in &facts.clusters {
         judge_servers(cluster, &mut add);
         let about = &cluster.topology.cluster.0;
@@ -198,7 +200,7 @@ fn judge_primary(cluster: &ClusterFacts, now: SystemTime, add: &mut impl FnMut(S
         add(
             State::Bad,
             about,
-            format!("the primary {} takes no new work, so writes wait: {reason}{waiting}", primary.address),
+            format!("the primary {} takes no new work, so writes wait: {reason}{waiting}", primary.called()),
         );
         return;
     }
@@ -207,25 +209,38 @@ fn judge_primary(cluster: &ClusterFacts, now: SystemTime, add: &mut impl FnMut(S
         let state = if age > PROOF_MS_MAX { State::Bad } else { State::Warn };
         let writes = if age > PROOF_MS_MAX { ", so writes wait" } else { "" };
         let ago = in_words(Duration::from_millis(age));
-        let text = format!("the primary {} was last proven {ago} ago{writes}{waiting}", primary.address);
+        let text = format!("the primary {} was last proven {ago} ago{writes}{waiting}", primary.called());
         add(state, about, text);
     } else if cluster.held > 0 {
         add(State::Warn, about, format!("a primary is proven, and yet statements wait{waiting}"));
     }
 }
 
+/// One line for each reason, not for each cluster: all that are watched together lose the API server together.
+fn judge_sources(clusters: &[ClusterFacts], add: &mut impl FnMut(State, &str, String)) {
+    let mut troubles: BTreeMap<&str, Vec<&ClusterName>> = BTreeMap::new();
+    for cluster in clusters {
+        if let Some(trouble) = &cluster.source_trouble {
+            troubles.entry(trouble).or_default().push(&cluster.topology.cluster);
+        }
+    }
+    for (trouble, clusters) in troubles {
+        match clusters[..] {
+            [one] => add(State::Warn, &one.0, trouble.to_owned()),
+            _ => add(State::Warn, "Kubernetes", format!("{trouble} (of {} clusters)", clusters.len())),
+        }
+    }
+}
+
 fn judge_servers(cluster: &ClusterFacts, add: &mut impl FnMut(State, &str, String)) {
     let topology = &cluster.topology;
     let about = &topology.cluster.0;
-    if let Some(trouble) = &cluster.source_trouble {
-        add(State::Warn, about, format!("its pods are not watched, the last known ones stay: {trouble}"));
-    }
     for conflict in &topology.conflicts {
         add(State::Warn, about, conflict.evidence.to_string());
     }
     for server in &topology.backends {
         if let Some(text) = trouble_of(server, cluster.max_lag) {
-            add(State::Warn, about, format!("{} {text}", server.address));
+            add(State::Warn, about, format!("{} {text}", server.called()));
         }
     }
     let others = topology.backends.len() > 1;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// The snapshot as JSON: `{cluster, version, term, primary, accepting, doubt, proof_age_ms, since_unix_ms, why, server,
 /// conflicts: [{kind, evidence}], backends: [{id, address, role, serving, reason, weight, lag_ms, evidence, server_uuid,
-/// server_id, version, connections, pod, label, label_term, pod_state}]}`; the last four are null where servers are no pods.
+/// server_id, version, connections, pod, namespace, label, label_term, pod_state}]}`; the last five are null where servers are no pods.
 /// `connections`: open connections per backend; those not in it count as 0.
 pub fn to_json(topology: &Topology, now_ms: u64, connections: &HashMap<BackendId, u64>) -> Value {
     let backends = topology.backends.iter().map(|backend| {
@@ -26,6 +26,7 @@ pub fn to_json(topology: &Topology, now_ms: u64, connections: &HashMap<BackendId
             "version": backend.version.as_deref(),
             "connections": connections.get(&backend.id).copied().unwrap_or(0),
             "pod": pod.map(|pod| &*pod.name),
+            "namespace": pod.map(|pod| &*pod.group.namespace),
             "label": pod.map(|pod| pod.label.as_str()),
             "label_term": pod.and_then(|pod| pod.term).map(|term| term.number),
             "pod_state": pod.map(|pod| pod.state.as_str()),

@@ -106,7 +106,14 @@ fn lacks_seen(case: &Case<'_>, witness: &Witness<'_>) -> Result<Option<String>, 
     if !server.former_primary && case.limits.accept_lost_ms.is_some_and(|limit| waited_ms >= limit) {
         return Ok(Some(format!("{what}: accepted after {waited_ms} ms")));
     }
-    Err(format!("{} is writable, but {what}", server.address))
+    Err(format!("{} is writable, but {what}", server.called()))
+}
+
+/// What there is to say of each server: those that don't answer come first, for that is where the trouble is.
+fn accounts(case: &Case<'_>, account: impl Fn(&Server) -> String) -> Vec<String> {
+    let (heard, silent): (Vec<&Server>, Vec<&Server>) =
+        case.servers.iter().partition(|server| case.witness(server.id).is_some());
+    silent.into_iter().chain(heard).map(account).collect()
 }
 
 fn witness(server: &Server, now_ms: u64, answer_ms_max: u64) -> Option<Witness<'_>> {

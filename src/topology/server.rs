@@ -1,5 +1,6 @@
 //! \[pure\] What is known of one server: its last answer, what went wrong since, and how much of that still counts.
 
+use super::kubernetes::pod::called;
 use super::kubernetes::{PodFacts, PodState};
 use super::report::{Failure, FailureKind, Observation, Report};
 use super::settings::RoleHint;
@@ -79,6 +80,11 @@ impl Server {
             former_primary: false,
             lag_ms: None,
         }
+    }
+
+    /// What a person calls it.
+    pub fn called(&self) -> String {
+        called(&self.address, self.pod.as_deref())
     }
 
     /// Takes in one answer or failure; answers to older questions than the last one are ignored.

@@ -5,6 +5,7 @@
 //! the next one from the last one are in [`super::proof`].
 
 use super::kubernetes::PodFacts;
+use super::kubernetes::pod::called;
 use crate::types::{Address, BackendId, ClusterName, Role, Term};
 use std::sync::Arc;
 
@@ -107,6 +108,11 @@ impl Backend {
             version: None,
             pod: None,
         }
+    }
+
+    /// What a person calls it.
+    pub fn called(&self) -> String {
+        called(&self.address, self.pod.as_deref())
     }
 }
 

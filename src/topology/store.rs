@@ -285,11 +285,17 @@ fn tell(before: &Topology, next: &Topology) {
         }
     }
     for gone in before.backends.iter().filter(|old| next.backend(old.id).is_none()) {
-        tracing::info!(cluster = %next.cluster, backend = %gone.address, from = gone.role.as_str(), to = "none", "role");
+        let pod = pod_of(gone);
+        let from = gone.role.as_str();
+        tracing::info!(cluster = %next.cluster, backend = %gone.address, pod, from, to = "none", "role");
     }
     if before.primary.is_some() && next.primary.is_none() {
         tracing::warn!(cluster = %next.cluster, term = next.term.0, why = %next.why, "no primary");
     }
+}
+
+fn pod_of(backend: &Backend) -> Option<&str> {
+    backend.pod.as_ref().map(|pod| &*pod.name)
 }
 
 fn tell_one(next: &Topology, backend: &Backend, old: &'static str) {
@@ -297,6 +303,7 @@ fn tell_one(next: &Topology, backend: &Backend, old: &'static str) {
         cluster = %next.cluster,
         term = next.term.0,
         backend = %backend.address,
+        pod = pod_of(backend),
         from = old,
         to = backend.role.as_str(),
         evidence = %backend.evidence,

@@ -55,10 +55,10 @@ pub struct Kill {
 
 #[derive(Default)]
 struct Counts {
-    /// Statements answered, by kind and server port, since the last line was printed and in all.
-    recent: BTreeMap<(Kind, u16), u32>,
-    before: BTreeMap<(Kind, u16), u32>,
-    after: BTreeMap<(Kind, u16), u32>,
+    /// Statements answered, by kind and server, since the last line was printed and in all.
+    recent: BTreeMap<(Kind, String), u32>,
+    before: BTreeMap<(Kind, String), u32>,
+    after: BTreeMap<(Kind, String), u32>,
     longest: BTreeMap<Kind, Duration>,
     acknowledged: HashSet<Row>,
     /// Acknowledged statements per client since it began, and since the kill.
@@ -77,13 +77,13 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A statement that took from `began` to `ended` was answered by the server on `port`; a write has put `row` there.
-    pub fn answered(&self, client: &str, kind: Kind, port: u16, (began, ended): Span, row: Option<Row>) {
+    /// A statement that took from `began` to `ended` was answered by `server`; a write has put `row` there.
+    pub fn answered(&self, client: &str, kind: Kind, server: &str, (began, ended): Span, row: Option<Row>) {
         let mut counts = self.counts();
         let after = counts.kill.is_some_and(|kill| began > kill.gone);
-        *counts.recent.entry((kind, port)).or_default() += 1;
+        *counts.recent.entry((kind, server.to_owned())).or_default() += 1;
         let era = if after { &mut counts.after } else { &mut counts.before };
-        *era.entry((kind, port)).or_default() += 1;
+        *era.entry((kind, server.to_owned())).or_default() += 1;
         if kind != Kind::Transaction {
             let longest = counts.longest.entry(kind).or_default();
             *longest = (*longest).max(ended - began);
@@ -127,13 +127,13 @@ impl Board {
     pub fn line(&self) -> String {
         let recent = std::mem::take(&mut self.counts().recent);
         let part = |kinds: &[Kind]| -> String {
-            let mut by_port = BTreeMap::new();
-            for ((kind, port), count) in recent.iter().filter(|((_, port), _)| *port != 0) {
+            let mut by_server = BTreeMap::new();
+            for ((kind, server), count) in recent.iter().filter(|((_, server), _)| !server.is_empty()) {
                 if kinds.contains(kind) {
-                    *by_port.entry(port).or_insert(0) += count;
+                    *by_server.entry(server).or_insert(0) += count;
                 }
             }
-            let of: Vec<_> = by_port.iter().map(|(port, count)| format!("{port} {count}")).collect();
+            let of: Vec<_> = by_server.iter().map(|(server, count)| format!("{server} {count}")).collect();
             if of.is_empty() { "none".to_owned() } else { of.join(", ") }
         };
         format!("writes: {:<22} reads: {}", part(&[Kind::Write, Kind::Transaction]), part(&[Kind::Read]))
@@ -144,8 +144,8 @@ impl Board {
         let counts = self.counts();
         let Some(kill) = counts.kill else { return vec!["the primary was not killed".to_owned()] };
         for (era, name) in [(&counts.before, "before"), (&counts.after, "after")] {
-            for ((kind, port), count) in era {
-                println!("  {name:<6} the kill, {:<12} answered by {port}: {count}", kind.plural());
+            for ((kind, server), count) in era {
+                println!("  {name:<6} the kill, {:<12} answered by {server}: {count}", kind.plural());
             }
         }
         for (kind, longest) in &counts.longest {

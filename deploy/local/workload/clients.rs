@@ -27,6 +27,8 @@ pub struct Client {
     pub name: String,
     pub number: u32,
     pub conn: Conn,
+    /// SQL for the name of the server that executes it.
+    pub server: Arc<str>,
     pub board: Arc<Board>,
     pub phases: Phases,
 }
@@ -49,35 +51,36 @@ impl Client {
     /// One numbered row. True if it is there, false if it is to be tried again.
     async fn insert(&mut self, sequence: u32) -> Result<bool, Gone> {
         let began = Instant::now();
+        let server = &self.server;
         let done = if self.number.is_multiple_of(2) {
-            let sql = format!("INSERT INTO {TABLE} VALUES ({}, {sequence}, @@port)", self.number);
+            let sql = format!("INSERT INTO {TABLE} VALUES ({}, {sequence}, {server})", self.number);
             self.conn.query_drop(sql).await
         } else {
-            let sql = format!("INSERT INTO {TABLE} VALUES (?, ?, @@port)");
+            let sql = format!("INSERT INTO {TABLE} VALUES (?, ?, {server})");
             self.conn.exec_drop(sql, (self.number, sequence)).await
         };
         let ended = Instant::now();
         match done {
             Ok(()) => {
-                let port = self.written_by(sequence).await?;
-                self.board.answered(&self.name, Kind::Write, port, (began, ended), Some((self.number, sequence)));
+                let server = self.written_by(sequence).await?;
+                self.board.answered(&self.name, Kind::Write, &server, (began, ended), Some((self.number, sequence)));
                 Ok(true)
             }
             Err(error) => {
                 self.failed(Kind::Write, began, error)?;
                 // The outcome may be unknown: the table knows it.
-                Ok(self.written_by(sequence).await? != 0)
+                Ok(!self.written_by(sequence).await?.is_empty())
             }
         }
     }
 
-    /// The port of the server that wrote the row, as the primary has it; 0 if there is no such row.
-    async fn written_by(&mut self, sequence: u32) -> Result<u16, Gone> {
+    /// The server that wrote the row, as the primary has it; nothing if there is no such row.
+    async fn written_by(&mut self, sequence: u32) -> Result<String, Gone> {
         let sql = "/* holdfast:primary */ SELECT server FROM holdfast_demo.writes WHERE client = ? AND sequence = ?";
         loop {
             let began = Instant::now();
             match self.conn.exec_first(sql, (self.number, sequence)).await {
-                Ok(port) => return Ok(port.unwrap_or(0)),
+                Ok(server) => return Ok(server.unwrap_or_default()),
                 Err(error) => self.failed(Kind::Read, began, error)?,
             }
         }
@@ -85,16 +88,18 @@ impl Client {
 
     /// Reads until the end; the first reads wait until the table has reached the follower.
     pub async fn read(mut self) {
-        let sql = format!("SELECT @@port, COUNT(*) FROM {TABLE}");
+        let sql = format!("SELECT {}, COUNT(*) FROM {TABLE}", self.server);
         while self.phases.now() < Phase::Done {
             let began = Instant::now();
-            let row: Result<Option<(u16, u64)>, Error> = if self.number.is_multiple_of(2) {
+            let row: Result<Option<(String, u64)>, Error> = if self.number.is_multiple_of(2) {
                 self.conn.query_first(&sql).await
             } else {
                 self.conn.exec_first(&sql, Params::Empty).await
             };
             match row {
-                Ok(Some((port, _))) => self.board.answered(&self.name, Kind::Read, port, (began, Instant::now()), None),
+                Ok(Some((server, _))) => {
+                    self.board.answered(&self.name, Kind::Read, &server, (began, Instant::now()), None);
+                }
                 Ok(None) => {}
                 // 1049, 1146: a new schema or table that replication has not brought yet.
                 Err(Error::Server(e)) if matches!(e.code, 1049 | 1146) && self.phases.now() == Phase::Warm => {}
@@ -132,7 +137,8 @@ impl Client {
 
     async fn two_rows(&mut self) -> Result<bool, Gone> {
         let began = Instant::now();
-        let insert = |sequence: u32| format!("INSERT INTO {TABLE} VALUES ({}, {sequence}, @@port)", self.number);
+        let (number, server) = (self.number, Arc::clone(&self.server));
+        let insert = |sequence: u32| format!("INSERT INTO {TABLE} VALUES ({number}, {sequence}, {server})");
         let statements = ["BEGIN".to_owned(), insert(0), insert(1), "COMMIT".to_owned()];
         for (n, sql) in statements.iter().enumerate() {
             if n == 2 {
@@ -145,9 +151,9 @@ impl Client {
             }
         }
         let ended = Instant::now();
-        let port = self.written_by(1).await?;
+        let server = self.written_by(1).await?;
         for sequence in 0..2 {
-            self.board.answered(&self.name, Kind::Transaction, port, (began, ended), Some((self.number, sequence)));
+            self.board.answered(&self.name, Kind::Transaction, &server, (began, ended), Some((self.number, sequence)));
         }
         Ok(true)
     }

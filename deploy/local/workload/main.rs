@@ -50,6 +50,9 @@ struct Args {
     /// Process id of the primary.
     #[arg(long)]
     kill: u32,
+    /// SQL for the name of the server that executes it: a string of up to 64 characters.
+    #[arg(long, default_value = "CAST(@@port AS CHAR)")]
+    server: String,
 }
 
 fn main() -> ExitCode {
@@ -123,7 +126,7 @@ async fn create_table(control: &mut Conn) -> Result<()> {
     for sql in [
         "DROP DATABASE IF EXISTS holdfast_demo",
         "CREATE DATABASE holdfast_demo",
-        "CREATE TABLE holdfast_demo.writes (client INT, sequence INT, server INT, PRIMARY KEY (client, sequence))",
+        "CREATE TABLE holdfast_demo.writes (client INT, sequence INT, server VARCHAR(64), PRIMARY KEY (client, sequence))",
     ] {
         control.query_drop(sql).await.with_context(|| sql.to_owned())?;
     }
@@ -138,6 +141,7 @@ async fn clients(
 ) -> Result<(Vec<String>, Vec<tokio::task::JoinHandle<()>>)> {
     let mut busy = Vec::new();
     let mut made = Vec::new();
+    let server: Arc<str> = args.server.as_str().into();
     let kinds = [("writer", WRITERS), ("reader", READERS), ("idle", IDLE), ("transaction", TRANSACTIONS)];
     for (kind, count) in kinds {
         for n in 1..=count {
@@ -145,9 +149,9 @@ async fn clients(
             if matches!(kind, "writer" | "reader") {
                 busy.push(name.clone());
             }
-            let (board, phases) = (Arc::clone(board), phases.clone());
+            let (board, phases, server) = (Arc::clone(board), phases.clone(), Arc::clone(&server));
             let number = made.len() as u32;
-            made.push((kind, Client { name, number, conn: connect(args).await?, board, phases }));
+            made.push((kind, Client { name, number, conn: connect(args).await?, server, board, phases }));
         }
     }
     let start = |(kind, client): (&str, Client)| match kind {

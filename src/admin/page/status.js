@@ -120,13 +120,18 @@ function traffic(cluster) {
     spark(cluster));
 }
 
+// In Kubernetes people know servers by their pods: an address lives no longer than its pod.
+const podOf = (cluster, address) => (cluster.backends.find((server) => server.address === address) || {}).pod;
+const called = (cluster, address) => podOf(cluster, address) || address;
+
 function primaryFact(cluster, now) {
   const since = cluster.since_unix_ms ? `for ${span(now - cluster.since_unix_ms)}` : "";
   const doubts = cluster.history.doubts;
   return h("div", null, h("h3", null, "Primary"),
-    cluster.primary ? h("p", null, h("span.big", null, cluster.primary)) : h("p.bad", null, h("span.big", null, "none")),
+    cluster.primary ? h("p", null, h("span.big.word", null, called(cluster, cluster.primary))) : h("p.bad", null, h("span.big", null, "none")),
+    podOf(cluster, cluster.primary) && h("p.soft", null, cluster.primary),
     h("p.soft", null, cluster.primary ? `${since}, term ${cluster.term}` : `${since}; last term ${cluster.term}`),
-    h("p.evidence", null, cluster.why),
+    h("p.evidence", null, cluster.primary && "proven: ", cluster.why),
     cluster.primary && cluster.doubt && h("p.warn", null, `in doubt; last proven ${span(cluster.proof_age_ms || 0)} ago`),
     doubts.count > 0 && h("p.soft", null, `doubted ${doubts.count === 1 ? "once" : doubts.count + " times"}, last ${ago(doubts.last_unix_ms, now)}${doubts.last_ms === null ? "" : " for " + span(doubts.last_ms)}`));
 }
@@ -139,11 +144,12 @@ function holdFact(cluster) {
     h("p.soft", null, hold.entered ? `${plural(hold.entered, "statement")} so far, the longest ${span(Math.max(hold.longest_ms, hold.since_ms || 0))}` : "none so far"));
 }
 
-const KNOWN = ["address", "role", "serving", "reason", "lag_ms", "evidence", "connections", "queries", "pod", "label"];
+const KNOWN = ["address", "role", "serving", "reason", "lag_ms", "evidence", "connections", "queries", "pod", "pod_state", "label"];
 const ROLES = { primary: "◆ primary", follower: "● follower", unknown: "? unknown" };
 
-// Whether the pod's label says what was proven.
-const labelled = (server) => server.label === server.role || server.role === "unknown" || server.label === "learner";
+// Whether the pod's label contradicts what was proven. Not every operator labels followers.
+const agrees = (server) => server.label === server.role || server.role === "unknown" || server.label === "learner" ||
+  (server.label === "none" && server.role === "follower");
 
 function serverRow(server, cluster) {
   const { rate, servers } = latest(cluster);
@@ -154,10 +160,11 @@ function serverRow(server, cluster) {
     : h("p.warn.word", null, `serves nothing: ${server.reason || "no reason given"}`);
   const extra = Object.entries(server).filter(([key, value]) => !KNOWN.includes(key) && value !== null && value !== "");
   return h("tr", null,
-    h("td", { "data-label": "Server" }, h("div", null, h("span.word", null, server.address),
-      server.pod && h("div.soft", null, server.pod))),
+    h("td", { "data-label": "Server" }, h("div", null, h("span.word", null, server.pod || server.address),
+      server.pod && h("div.soft", null, server.address),
+      server.pod && server.pod_state !== "ready" && h("div.warn", null, `pod ${server.pod_state}`))),
     h("td", { "data-label": "Role" }, h("div", null, h("span.role." + server.role, null, ROLES[server.role] || server.role),
-      server.label && h(labelled(server) ? "div.soft" : "div.warn", null, `label: ${server.label}`))),
+      server.label && h(agrees(server) ? "div.soft" : "div.warn", null, `label: ${server.label}`))),
     h(server.role === "follower" ? "td.n" : "td.n.none", { "data-label": "Behind" }, server.role !== "follower" ? "–" : server.lag_ms === null ? "not known" : server.lag_ms === 0 ? "0" : span(server.lag_ms)),
     h("td.n", { "data-label": "Connections" }, server.connections.toLocaleString("en")),
     h("td.n", { "data-label": rate ? "Statements/s" : "Statements" }, h("div", null, `${number(mine)} · ${percent(share)}`,
@@ -167,6 +174,9 @@ function serverRow(server, cluster) {
         h("dl", null, extra.flatMap(([key, value]) => [h("dt", null, key.replaceAll("_", " ")),
           h("dd", null, typeof value === "object" ? JSON.stringify(value) : String(value))]))))));
 }
+
+// Pods in the order of their numbers; a pod that was made anew comes last in the answer. Others as they are listed.
+const byName = (a, b) => (a.pod && b.pod ? a.pod.localeCompare(b.pod, "en", { numeric: true }) : 0);
 
 function table(heads, rows) {
   return h("table", null, h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", null, rows));
@@ -179,16 +189,16 @@ function clusterCard(cluster, status, state, open) {
   return h("details.cluster", { "data-state": state, "data-key": cluster.cluster },
     h("summary", null,
       h("h2", null, h("span.mark." + state, { role: "img", "aria-label": state }, SIGNS[state]), cluster.cluster),
-      h("span", null, cluster.primary ? `primary ${cluster.primary}` : "no primary"),
+      h("span", null, cluster.primary ? `primary ${called(cluster, cluster.primary)}` : "no primary"),
       h("span.soft", null, `term ${cluster.term}`),
       h("span.soft", null, `${serving} of ${cluster.backends.length} ${cluster.backends.length === 1 ? "server" : "servers"} serving`),
       rate && h("span.soft", null, `${number(rate.primary + rate.follower)}/s`),
       cluster.hold.now > 0 && h("span.bad.word", null, `${plural(cluster.hold.now, "statement")} waiting`)),
     open && [h("div.facts", null, primaryFact(cluster, now), traffic(cluster), holdFact(cluster)),
     table(["Server", "Role", "Behind", "Connections", rate ? "Statements/s · share" : "Statements · share", "Evidence"],
-      cluster.backends.map((server) => serverRow(server, cluster))),
+      [...cluster.backends].sort(byName).map((server) => serverRow(server, cluster))),
     certificate && h("p.soft", null, `The certificate shown to these servers ends ${certificate > now ? "in " + span(certificate - now) : span(now - certificate) + " ago"}.`),
-    cluster.source_trouble && h("p.warn", null, `The pods are not watched, the last known ones stay: ${cluster.source_trouble}`)]);
+    cluster.source_trouble && h("p.warn", null, cluster.source_trouble[0].toUpperCase() + cluster.source_trouble.slice(1) + ".")]);
 }
 
 function clusterCards(status) {
@@ -213,10 +223,12 @@ function clusterCards(status) {
 
 function changeWords(change, now) {
   const { from, to, ms } = change;
-  if (!from) return [h("b", null, to), " is the first primary"];
-  if (!to) return [h("b", null, from), " was lost; ", h("span.bad.word", null, `no primary for ${span(now - change.lost_unix_ms)}`)];
+  const name = (address, pod) => h("b", { title: pod && address }, pod || address);
+  const before = () => name(from, change.from_pod), after = () => name(to, change.to_pod);
+  if (!from) return [after(), " is the first primary"];
+  if (!to) return [before(), " was lost; ", h("span.bad.word", null, `no primary for ${span(now - change.lost_unix_ms)}`)];
   const length = ms > 0 ? [" after ", h("b", null, span(ms)), " without a primary"] : [", without a gap"];
-  return from === to ? [h("b", null, to), " again", length] : [h("b", null, from), " → ", h("b", null, to), length];
+  return from === to ? [after(), " again", length] : [before(), " → ", after(), length];
 }
 
 function changes(status) {
@@ -269,7 +281,7 @@ function roleChanges(status, now) {
   show("role-changes", table(["When", "Cluster", "Server", "From", "To", "Why"], all.slice(0, 200).map((change) => h("tr", null,
     h("td.n", { "data-label": "When" }, when(change.at_unix_ms, now)),
     h("td", { "data-label": "Cluster" }, change.cluster),
-    h("td", { "data-label": "Server" }, change.server),
+    h("td", { "data-label": "Server" }, h("div", null, h("span.word", null, change.pod || change.server), change.pod && h("div.soft", null, change.server))),
     h("td", { "data-label": "From" }, change.from),
     h("td", { "data-label": "To" }, change.to),
     h("td", { "data-label": "Why" }, h("span.evidence", null, change.why))))));

@@ -97,11 +97,7 @@ fn each_trouble_of_a_cluster_in_words() {
             State::Warn,
             "pods orders-0, orders-1 are both labelled primary",
         ),
-        (
-            |_, f| f.source_trouble = Some("the API server is away".to_owned()),
-            State::Warn,
-            "its pods are not watched, the last known ones stay: the API server is away",
-        ),
+        (|_, f| f.source_trouble = Some("the API server is away".to_owned()), State::Warn, "the API server is away"),
         (|_, f| f.held = 2, State::Warn, "a primary is proven, and yet statements wait; 2 statements wait"),
         (
             |t, _| t.backends[1].serving = Serving::No { reason: "it is OFFLINE".into() },
@@ -130,6 +126,16 @@ fn each_trouble_of_a_cluster_in_words() {
         assert_eq!((first.state, first.about.as_str(), first.text.as_str()), (state, "orders", text));
         assert_eq!(verdict.state, state);
     }
+}
+
+#[test]
+fn an_api_server_that_is_away_is_one_problem_however_many_clusters_it_has() {
+    let away = |trouble: &'static str| cluster(move |_, f| f.source_trouble = Some(trouble.to_owned()));
+    let mut clusters: Vec<_> = (0..200).map(|_| away("not watched for 9 s")).collect();
+    clusters.push(away("not listed yet"));
+    let verdict = judge(&facts(clusters));
+    let said: Vec<_> = verdict.problems.iter().map(|p| (p.about.as_str(), p.text.as_str())).collect();
+    assert_eq!(said, [("orders", "not listed yet"), ("Kubernetes", "not watched for 9 s (of 200 clusters)")]);
 }
 
 #[test]

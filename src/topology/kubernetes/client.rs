@@ -128,8 +128,20 @@ pub(super) fn explain(error: &watcher::Error, namespace: &str) -> Trouble {
 pub(super) fn explain_call(error: &kube::Error, verb: &str, namespace: &str) -> Trouble {
     match error {
         kube::Error::Api(status) => explain_status(status.code, &status.message, verb, namespace),
-        other => trouble(TroubleKind::Unreachable, other),
+        other => {
+            let text = format!("no usable answer from the API server: {}", root(other));
+            Trouble { kind: TroubleKind::Unreachable, text }
+        }
     }
+}
+
+/// What it comes down to: the layers of the client in between say nothing to a person.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(inner) = root.source() {
+        root = inner;
+    }
+    root.to_string()
 }
 
 fn explain_status(code: u16, message: &str, verb: &str, namespace: &str) -> Trouble {

@@ -42,6 +42,7 @@ type Wanted = (String, Option<String>);
 pub(super) struct Shared {
     key: WatchKey,
     index: Mutex<Index>,
+    counted: metrics::WatchedPods,
     feeds: Mutex<HashMap<Wanted, watch::Sender<Arc<PodList>>>>,
     pub(super) groups: watch::Sender<Arc<GroupList>>,
     /// By namespace; empty until the client is there.
@@ -57,8 +58,9 @@ struct State {
 
 impl Shared {
     pub(super) fn new(key: WatchKey) -> Self {
-        let groups = watch::Sender::new(Arc::default());
-        Self { key, index: Mutex::default(), feeds: Mutex::default(), groups, state: Mutex::default() }
+        let (groups, index) = (watch::Sender::new(Arc::default()), Mutex::new(Index::new(PODS_MAX)));
+        let counted = metrics::watched_pods(key.preset.as_str());
+        Self { key, index, counted, feeds: Mutex::default(), groups, state: Mutex::default() }
     }
 
     pub(super) fn subscribe(&self, cluster: String, component: Option<String>) -> watch::Receiver<Arc<PodList>> {
@@ -187,12 +189,11 @@ impl Shared {
     fn apply(&self, pod: &Pod) {
         let changed = match self.takes(pod) {
             Some(facts) => {
-                let mut index = lock(&self.index);
-                if index.len() >= PODS_MAX {
-                    tracing::warn!(pod = %facts.name, PODS_MAX, "too many pods: this one is left out");
-                    return;
-                }
-                index.apply(facts)
+                let name = Arc::clone(&facts.name);
+                lock(&self.index).apply(facts).unwrap_or_else(|full| {
+                    tracing::warn!(pod = %name, why = %full, "too many pods: this one is left out");
+                    Vec::new()
+                })
             }
             None => self.removal(pod),
         };
@@ -316,7 +317,8 @@ fn take(shared: &Shared, namespace: &Arc<str>, event: Event<Pod>, listed: &mut B
             shared.publish(&changed);
         }
     }
-    metrics::watched_pods(preset, lock(&shared.index).len());
+    let index = lock(&shared.index);
+    shared.counted.set(index.len());
 }
 
 /// Pauses that grow, up to a limit.

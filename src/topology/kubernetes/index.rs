@@ -7,15 +7,29 @@ use super::pod::{Group, PodFacts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// All pods of one watch.
-#[derive(Debug, Default)]
+/// All pods of one watch, up to a limit.
+#[derive(Debug)]
 pub struct Index {
+    pods_max: usize,
     groups: BTreeMap<Group, BTreeMap<Arc<str>, Arc<PodFacts>>>,
     /// Where each pod is, by namespace and name.
     homes: BTreeMap<(Arc<str>, Arc<str>), Group>,
 }
 
+/// There are as many pods as there may be, and this is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are {pods_max} pods already")]
+pub struct Full {
+    /// As many there may be.
+    pub pods_max: usize,
+}
+
 impl Index {
+    /// No pods yet, and never more than `pods_max`.
+    pub fn new(pods_max: usize) -> Self {
+        Self { pods_max, groups: BTreeMap::new(), homes: BTreeMap::new() }
+    }
+
     /// How many pods there are.
     pub fn len(&self) -> usize {
         self.homes.len()
@@ -39,9 +53,13 @@ impl Index {
         self.groups.iter().filter(|(group, _)| wanted(group)).flat_map(|(_, pods)| pods.values().cloned()).collect()
     }
 
-    /// A pod was added or is not what it was: the clusters that changed.
-    pub fn apply(&mut self, facts: PodFacts) -> Vec<Group> {
+    /// A pod was added or is not what it was: the clusters that changed. [`Full`] leaves out a new one; one that is known is
+    /// always taken, or its stale facts would stay.
+    pub fn apply(&mut self, facts: PodFacts) -> Result<Vec<Group>, Full> {
         let key = (facts.group.namespace.clone(), facts.name.clone());
+        if self.len() >= self.pods_max && !self.homes.contains_key(&key) {
+            return Err(Full { pods_max: self.pods_max });
+        }
         let moved = self.homes.get(&key).filter(|home| **home != facts.group).cloned();
         let mut changed: Vec<Group> = Vec::new();
         if let Some(home) = moved {
@@ -54,7 +72,7 @@ impl Index {
             self.homes.insert(key, facts.group.clone());
             pods.insert(facts.name.clone(), Arc::new(facts));
         }
-        changed
+        Ok(changed)
     }
 
     /// A pod is gone, or has lost the labels that made it one of ours: the cluster that changed.
@@ -106,13 +124,13 @@ mod tests {
 
     #[test]
     fn a_change_of_a_pod_changes_its_cluster_only() {
-        let mut index = Index::default();
-        assert_eq!(names(&index.apply(pod("a", "a-0", Label::None))), ["a"]);
-        assert_eq!(names(&index.apply(pod("b", "b-0", Label::None))), ["b"]);
-        assert_eq!(names(&index.apply(pod("b", "b-0", Label::None))), [""; 0]);
-        assert_eq!(names(&index.apply(pod("b", "b-0", Label::Primary))), ["b"]);
+        let mut index = Index::new(10);
+        assert_eq!(names(&index.apply(pod("a", "a-0", Label::None)).unwrap()), ["a"]);
+        assert_eq!(names(&index.apply(pod("b", "b-0", Label::None)).unwrap()), ["b"]);
+        assert_eq!(names(&index.apply(pod("b", "b-0", Label::None)).unwrap()), [""; 0]);
+        assert_eq!(names(&index.apply(pod("b", "b-0", Label::Primary)).unwrap()), ["b"]);
         assert_eq!(index.pods("b", None)[0].label, Label::Primary);
-        assert_eq!(names(&index.apply(pod("a", "b-0", Label::Primary))), ["b", "a"]);
+        assert_eq!(names(&index.apply(pod("a", "b-0", Label::Primary)).unwrap()), ["b", "a"]);
         assert_eq!((index.pods("a", None).len(), index.pods("b", None).len()), (2, 0));
         assert_eq!(names(&index.groups()), ["a"]);
         assert_eq!(names(&index.remove("ns", "a-0")), ["a"]);
@@ -122,14 +140,31 @@ mod tests {
 
     #[test]
     fn what_a_list_does_not_name_is_gone() {
-        let mut index = Index::default();
+        let mut index = Index::new(10);
         for name in ["a-0", "a-1", "a-2"] {
-            index.apply(pod("a", name, Label::None));
+            index.apply(pod("a", name, Label::None)).unwrap();
         }
         assert_eq!(names(&index.retain("elsewhere", &BTreeSet::new())), [""; 0]);
         assert_eq!(names(&index.retain("ns", &BTreeSet::from(["a-1".into()]))), ["a", "a"]);
         assert_eq!(index.pods("a", Some("")).len(), 1);
         assert!(index.pods("a", Some("mysql")).is_empty());
         assert!(!index.is_empty());
+    }
+
+    #[test]
+    fn at_the_limit_only_new_pods_are_left_out() {
+        let mut index = Index::new(2);
+        for name in ["a-0", "a-1"] {
+            index.apply(pod("a", name, Label::None)).unwrap();
+        }
+        assert_eq!(index.apply(pod("a", "a-2", Label::None)), Err(Full { pods_max: 2 }));
+        // Those that are known go on changing, also from one cluster to another.
+        assert_eq!(names(&index.apply(pod("a", "a-0", Label::Primary)).unwrap()), ["a"]);
+        assert_eq!(index.pods("a", None)[0].label, Label::Primary);
+        assert_eq!(names(&index.apply(pod("b", "a-1", Label::None)).unwrap()), ["a", "b"]);
+        assert_eq!(index.len(), 2);
+        // And there is room again when one has gone.
+        index.remove("ns", "a-0");
+        assert_eq!(names(&index.apply(pod("a", "a-2", Label::None)).unwrap()), ["a"]);
     }
 }

@@ -183,6 +183,14 @@ pub struct PodFacts {
     pub term: Option<TermHint>,
 }
 
+/// What a person calls a server: its pod's name with the address that it has now, or the address alone.
+pub fn called(address: &Address, pod: Option<&PodFacts>) -> String {
+    match pod {
+        Some(pod) => format!("{} ({address})", pod.name),
+        None => address.to_string(),
+    }
+}
+
 impl PodFacts {
     /// Reads a pod by the rules of its operator. `None` if it has no name, or does not name its cluster.
     pub fn read(pod: &Pod, rules: &Rules) -> Option<Self> {

@@ -55,10 +55,10 @@ fn replica(case: &Case<'_>, witness: &Witness<'_>) -> Standing {
     match sources.first() {
         Some((source, channel)) if running(channel.receiver) => {
             let writable = if witness.report.read_only { "" } else { ", although it is writable" };
-            follower(format!("replicates from {}{writable}", source.address))
+            follower(format!("replicates from {}{writable}", source.called()))
         }
         Some((source, _)) if witness.report.read_only => {
-            follower(format!("read-only; its channel from {} is stopped", source.address))
+            follower(format!("read-only; its channel from {} is stopped", source.called()))
         }
         None if witness.report.read_only && witness.server.lag_ms.is_some() => {
             follower("read-only, and its GTIDs can be compared with the primary's".to_owned())

@@ -12,7 +12,7 @@
 //! the candidate. One view votes for one primary, so two candidates of one view never both win. A group in multi-primary
 //! mode has no primary here.
 
-use super::{Case, Conflict, ConflictKind, Verdict, Witness, lacks_seen};
+use super::{Case, Conflict, ConflictKind, Verdict, Witness, accounts, lacks_seen};
 use crate::topology::report::{FailureKind, GroupView, MemberState};
 use crate::topology::server::Server;
 
@@ -45,8 +45,8 @@ pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
         if candidate.server.beyond_doubt(candidate.asked_ms) && count.votes >= count.majority() {
             proven.push((candidate, count));
         } else {
-            let address = &candidate.server.address;
-            let said = format!("{address} calls itself primary with {} of {} views", count.votes, count.members);
+            let name = candidate.server.called();
+            let said = format!("{name} calls itself primary with {} of {} views", count.votes, count.members);
             if count.votes + count.open < count.majority() {
                 told(ConflictKind::NoMajority, candidate, &said);
             }
@@ -72,7 +72,7 @@ pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
         return verdict;
     }
     if why.is_empty() {
-        why = case.servers.iter().map(|server| account(case, server)).collect();
+        why = accounts(case, |server| account(case, server));
     }
     Verdict::None { why: why.join("; ") }
 }
@@ -133,7 +133,7 @@ fn keep(case: &Case<'_>) -> Option<Verdict> {
 /// What a server says, for the evidence of there being no primary.
 fn account(case: &Case<'_>, server: &Server) -> String {
     let Some(witness) = case.witness(server.id) else {
-        return format!("{}: {}", server.address, server.silence());
+        return format!("{}: {}", server.called(), server.silence());
     };
     let state = witness.report.group.as_ref().and_then(|view| view.member(server.uuid()));
     let role = match state {
@@ -143,5 +143,5 @@ fn account(case: &Case<'_>, server: &Server) -> String {
     };
     let others = witness.report.group.as_ref().map_or(0, |view| view.primaries().count());
     let note = if others > 1 { ", multi-primary mode is not served" } else { "" };
-    format!("{}: {role}{note}", server.address)
+    format!("{}: {role}{note}", server.called())
 }

@@ -12,6 +12,7 @@
 //! | unready, unhealthy | followers: nothing new, cut at the deadline | stop a proven primary: a lost kubelet makes pods unready whose servers are well |
 
 use super::{Case, Conflict, ConflictKind, Standing};
+use crate::topology::kubernetes::preset::CORDON_ANNOTATION;
 use crate::topology::kubernetes::{Label, PodFacts, PodState};
 use crate::topology::server::{Drain, DrainReason, Server};
 use crate::topology::snapshot::Serving;
@@ -37,6 +38,8 @@ fn drain_of(case: &Case<'_>, drain: Drain, role: Role) -> Option<Serving> {
     let over = case.now_ms.saturating_sub(drain.since_ms) >= case.limits.drain_ms;
     let reason: Arc<str> = match drain.why {
         DrainReason::Unlisted => return Some(Serving::Draining { reason: drain.why.as_str().into() }),
+        // Not what `kubectl cordon` does, which is about nodes.
+        DrainReason::Pod(PodState::Cordoned) => format!("its pod is cordoned (annotation {CORDON_ANNOTATION})").into(),
         DrainReason::Pod(state) => format!("its pod is {}", state.as_str()).into(),
     };
     match (drain.why, role) {
@@ -59,14 +62,14 @@ fn unlabelled(case: &Case<'_>, server: &Server) -> Option<&'static str> {
 pub(super) fn admits(case: &Case<'_>, server: &Server) -> Result<(), (ConflictKind, String)> {
     let Some(pod) = &server.pod else { return Ok(()) };
     if pod.label == Label::Learner {
-        let why = format!("{} is writable, but its pod {} is a learner", server.address, pod.name);
+        let why = format!("{} is writable, but its pod is a learner", server.called());
         return Err((ConflictKind::Learner, why));
     }
     let (Some(term), Some(claim)) = (pod.term, &case.memory.claim) else { return Ok(()) };
     if term.number < claim.number && (term.ahead || pod.label == Label::Primary) {
         let (mine, newest) = (term.number, claim.number);
         let why =
-            format!("{} is writable, but its term {mine} is older than {newest} of {}", server.address, claim.pod);
+            format!("{} is writable, but its term {mine} is older than {newest} of {}", server.called(), claim.pod);
         return Err((ConflictKind::OldTerm, why));
     }
     Ok(())

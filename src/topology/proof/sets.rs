@@ -15,7 +15,7 @@
 //!   already stays so, because new pods come all the time.
 //! - A role in the configuration is named in the evidence and decides nothing.
 
-use super::{Case, Conflict, ConflictKind, Verdict, Witness, labels, lacks_seen};
+use super::{Case, Conflict, ConflictKind, Verdict, Witness, accounts, labels, lacks_seen};
 use crate::topology::report::{Channel, Receiver};
 use crate::topology::server::Server;
 use crate::topology::settings::RoleHint;
@@ -26,7 +26,7 @@ pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
     let settled =
         case.previous.primary.is_some() && case.incumbent().is_some_and(|i| case.previous.primary == Some(i.id));
     if let Some(unasked) = case.servers.iter().find(|server| !server.was_asked() && !settled) {
-        return Verdict::None { why: format!("{} has not been asked yet", unasked.address) };
+        return Verdict::None { why: format!("{} has not been asked yet", unasked.called()) };
     }
     let mut told = |kind, several: &[Witness<'_>], evidence: &str| {
         let backends = several.iter().map(|witness| witness.server.id).collect();
@@ -49,7 +49,7 @@ pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
         claimants.retain(|witness| {
             let stale = witness.server.id != incumbent.id && is_stale(witness, &holder);
             if stale {
-                let (old, new) = (&witness.server.address, &incumbent.address);
+                let (old, new) = (witness.server.called(), incumbent.called());
                 let why = format!("{old} is writable, but was primary before {new} and holds nothing that it lacks");
                 told(ConflictKind::StalePrimary, &[*witness], &why);
             }
@@ -87,7 +87,7 @@ fn sole(case: &Case<'_>, claimant: &Witness<'_>) -> Result<Verdict, String> {
         let evidence = "was writable, in doubt until it answers again".to_owned();
         return Ok(Verdict::Kept { id: server.id, evidence });
     }
-    Ok(Verdict::None { why: format!("{} was writable, but something speaks against it since", server.address) })
+    Ok(Verdict::None { why: format!("{} was writable, but something speaks against it since", server.called()) })
 }
 
 /// Writable, and not following a server of the cluster?
@@ -170,10 +170,10 @@ fn nobody(case: &Case<'_>) -> String {
             Some(_) if server.is_unlisted() => "taken out of the configuration".to_owned(),
             Some(_) => "writable, but follows another server of the cluster".to_owned(),
         };
-        format!("{}: {said}", server.address)
+        format!("{}: {said}", server.called())
     };
     if case.servers.is_empty() {
         return "no servers are known".to_owned();
     }
-    case.servers.iter().map(account).collect::<Vec<_>>().join("; ")
+    accounts(case, account).join("; ")
 }

@@ -51,6 +51,20 @@ fn serving(topology: &Topology, id: u32) -> &'static str {
     topology.backend(BackendId(id)).map_or("unknown", |backend| backend.serving.as_str())
 }
 
+/// What there is to read at 3 a.m.: pods by name, and the one that is gone first, wherever it stands.
+#[test]
+fn the_lost_one_is_named_first_and_by_its_pod() {
+    let mut world = World::of_pods([pod(A, Follower), pod(B, Primary)]);
+    let well = world.at(1000, [(A, Ok(replica(A, B))), (B, Ok(server(B)))]);
+    assert_eq!(well.primary, Some(BackendId(B)));
+    let lost = world.at(1100, [(A, Ok(replica(A, B))), (B, gone())]);
+    assert_eq!(lost.primary, None);
+    let (name, other) = (format!("db-{B} ({}): ", address(B)), format!("; db-{A} ({}): ", address(A)));
+    assert!(lost.why.starts_with(&name) && lost.why.contains(&other), "{}", lost.why);
+    let follower = &lost.backend(BackendId(A)).unwrap().evidence;
+    assert!(follower.contains(&format!("db-{B} (")), "{follower}");
+}
+
 type Said = Result<Report, Failure>;
 
 /// One row: the pods of A and B, what their servers say, who is the primary, and the contradictions told.
