@@ -26,7 +26,10 @@ impl Bench {
         let dir = testbed::Testbed::get().new_folder(name);
         let file = |name: &str| std::fs::File::create(dir.join(name)).expect("the folder is writable");
         let mut run = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        run.args(["bench", "failover", "--user", "app", "--target", &format!("127.0.0.1:{port}")]);
+        run.args(["bench", "failover", "--target", &format!("127.0.0.1:{port}")]);
+        if !more.contains(&"--user") {
+            run.args(["--user", "app"]);
+        }
         servers.iter().for_each(|server| drop(run.args(["--server", &server.addr().to_string()])));
         run.args(["--clients-write", "4", "--clients-read", "2", "--clients-transaction", "2"]);
         run.args(["--clients-prepared", "2", "--clients-idle", "2", "--rate", "25", "--before", "1s", "--after", "1s"]);
@@ -119,10 +122,7 @@ fn a_lie_is_found(group: &Group, port: u16) {
     let verdict = &bench.report().runs[0].verdict;
     assert_eq!((verdict.lost, verdict.duplicated), (1, 1), "{verdict:?}");
     assert_eq!(verdict.lost_rows, [(client.parse().unwrap(), number.parse().unwrap())]);
-    assert!(
-        said.contains(&format!("1 lost, 1 applied twice")) && said.contains(&format!("{client}/{number}")),
-        "{said}"
-    );
+    assert!(said.contains("1 lost, 1 applied twice") && said.contains(&format!("{client}/{number}")), "{said}");
     let agree = |run: &Run| run.servers.iter().all(|server| server.agrees == Agreement::Same);
     assert!(agree(&bench.report().runs[0]), "all servers have what the primary has");
     assert_eq!(primary.sql("SHOW DATABASES LIKE 'holdfast_bench'").len(), 1, "it was to be kept");
@@ -149,7 +149,6 @@ fn clients_are_measured_while_the_primary_moves_and_dies() {
     assert_eq!(run.primary_before, Some(group.member(old).addr().to_string()));
     assert!(!group.member(old).running(), "it was killed");
     assert_eq!(run.servers[old].agrees, Agreement::Away);
-    assert_eq!(of(&run, Class::Write).stalls[0].to_us / 1000, of(&run, Class::Write).stalls[0].to_us / 1000);
 }
 
 /// What can't be measured is said, with exit code 1, before anything happens.
@@ -163,7 +162,6 @@ fn what_cannot_be_measured_is_said() {
         (port, servers, &["--user", "nobody"], "1045"),
         (port, servers, &["--trigger", "switch"], "group replication"),
         (port, &[], &["--trigger", "kill"], "--server"),
-        (port, servers, &["--user", "holdfast", "--database", "mysql"], "1045"),
         (port, servers, &["--database", "mysql"], "choose another"),
     ] {
         let mut bench = Bench::start("bench-refused", port, servers, more);

@@ -342,7 +342,7 @@ pub(super) mod tests {
 
     /// A kill as it goes: one run, two classes, two servers.
     pub fn example() -> Report {
-        let class = |class, errors, stall| ClassReport {
+        let class = |class, errors, stall: u64| ClassReport {
             class,
             clients: 4,
             ok: 1000,
