@@ -30,7 +30,9 @@ impl Bench {
         if !more.contains(&"--user") {
             run.args(["--user", "app"]);
         }
-        servers.iter().for_each(|server| drop(run.args(["--server", &server.addr().to_string()])));
+        for server in servers {
+            run.args(["--server", &server.addr().to_string()]);
+        }
         run.args(["--clients-write", "4", "--clients-read", "2", "--clients-transaction", "2"]);
         run.args(["--clients-prepared", "2", "--clients-idle", "2", "--rate", "25", "--before", "1s", "--after", "1s"]);
         run.arg("--json").arg(dir.join("report.json")).arg("--html").arg(dir.join("report.html"));

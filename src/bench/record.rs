@@ -1,15 +1,15 @@
 //! \[pure\] What clients see, as it happens, in memory that does not grow with their number of statements: histograms,
-//! the longest stalls, a bucket for each 100 ms, the times of the first acknowledgements after the trigger.
+//! the longest stalls, a bucket for each 100 ms, the times of the first rows acknowledged after the trigger.
 
 use super::fault::Fault;
-use super::report::{BUCKET_US, Bucket, Class, ClassReport, ErrorKind, Events, Stall};
+use super::report::{BUCKET_US, Bucket, Class, ClassReport, ErrorKind, Stall};
 
 /// The longest stalls that are kept, of each class.
 const STALLS_MAX: usize = 20;
 /// Kinds of errors that are told apart, of each class; further ones count with the last.
 const KINDS_MAX: usize = 32;
-/// Acknowledgements after the trigger whose times are kept, of each class.
-const ACKNOWLEDGED_MAX: usize = 100_000;
+/// Rows acknowledged after the trigger whose times are kept.
+const WRITTEN_MAX: usize = 200_000;
 /// Longest text of an error that is kept, characters.
 const TEXT_MAX: usize = 300;
 /// Buckets kept: two hours of them.
@@ -21,6 +21,7 @@ pub type Span = (u64, u64);
 /// What the clients of all classes saw.
 pub struct Recorder {
     classes: [Seen; Class::ALL.len()],
+    written: Written,
 }
 
 struct Seen {
@@ -34,18 +35,33 @@ struct Seen {
     /// Longest first.
     stalls: Vec<Stall>,
     buckets: Vec<Bucket>,
-    acknowledged: Acknowledged,
 }
 
-/// Times at which writes were acknowledged: the last before the trigger, and those after it.
+/// A row that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// When.
+    pub at: u64,
+    /// To which class of clients.
+    pub class: Class,
+    /// To which client.
+    pub client: u32,
+    /// Which of its rows.
+    pub number: u64,
+    /// Who wrote it (server_id), as the row itself says; known after the check.
+    pub server: Option<u64>,
+}
+
+/// Rows that were acknowledged: the time of the last before the trigger, and those after it.
 #[derive(Clone, Debug, Default)]
-pub struct Acknowledged {
+pub struct Written {
     triggered: bool,
     before: u64,
-    after: Vec<u64>,
+    /// In the order of their times.
+    pub after: Vec<Write>,
 }
 
-/// What a search for the first write after a change finds.
+/// The time without writes around a change of the primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outage {
     /// The last write before.
@@ -54,35 +70,50 @@ pub struct Outage {
     pub to: Option<u64>,
 }
 
-impl Acknowledged {
-    fn note(&mut self, at: u64) {
+impl Written {
+    fn note(&mut self, write: Write) {
         if !self.triggered {
-            self.before = at;
-        } else if self.after.len() < ACKNOWLEDGED_MAX {
-            self.after.push(at);
+            self.before = write.at;
+        } else if self.after.len() < WRITTEN_MAX {
+            self.after.push(write);
         }
     }
 
-    /// The time without writes around a change of the primary. The new primary was not yet writable at `not_writable`;
-    /// where that is not known, the longest time without a write is taken for it.
-    pub fn outage(&self, not_writable: Option<u64>, end: u64) -> Outage {
-        let at = match not_writable {
-            Some(not_writable) => self.after.partition_point(|ack| *ack <= not_writable),
-            None => {
-                let began = |at: usize| if at == 0 { self.before } else { self.after[at - 1] };
-                let length = |at: usize| self.after.get(at).unwrap_or(&end).saturating_sub(began(at));
-                // Of equals the first.
-                (0..=self.after.len()).rev().max_by_key(|at| length(*at)).unwrap_or(0)
-            }
-        };
-        let from = if at == 0 { self.before } else { self.after[at - 1] };
-        Outage { from, to: self.after.get(at).copied() }
+    /// From the last write of the `old` primary to the first of another server. Where no other has written (the old one
+    /// came back, or servers are not told apart), it is the longest time without a write.
+    pub fn outage(&self, old: Option<u64>, end: u64) -> Outage {
+        let other = self.after.iter().find(|write| is_other(write, old));
+        if let Some(first) = other {
+            let by_old = self.after.iter().filter(|write| !is_other(write, old)).map(|write| write.at);
+            return Outage {
+                from: by_old.take_while(|at| *at <= first.at).last().unwrap_or(self.before),
+                to: Some(first.at),
+            };
+        }
+        let began = |at: usize| if at == 0 { self.before } else { self.after[at - 1].at };
+        let ended = |at: usize| self.after.get(at).map(|write| write.at);
+        let length = |at: &usize| ended(*at).unwrap_or(end).saturating_sub(began(*at));
+        // Of equals the first.
+        let longest = (0..=self.after.len()).rev().max_by_key(length).unwrap_or(0);
+        Outage { from: began(longest), to: ended(longest) }
     }
+
+    /// The first write of a class after an outage.
+    pub fn first_of(&self, class: Class, old: Option<u64>, outage: Outage) -> Option<u64> {
+        let to = outage.to?;
+        let of_class = |write: &&Write| write.class == class && write.at >= to;
+        let changed = self.after.iter().any(|write| is_other(write, old));
+        self.after.iter().filter(of_class).find(|write| !changed || is_other(write, old)).map(|write| write.at)
+    }
+}
+
+fn is_other(write: &Write, old: Option<u64>) -> bool {
+    old.is_some() && write.server.is_some_and(|server| Some(server) != old)
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { classes: Class::ALL.map(|_| Seen::new()) }
+        Self { classes: Class::ALL.map(|_| Seen::new()), written: Written::default() }
     }
 }
 
@@ -100,7 +131,6 @@ impl Recorder {
         if let Some(bucket) = seen.bucket(span.1) {
             bucket.ok += 1;
         }
-        seen.acknowledged.note(span.1);
         seen.stalled(Stall { client, from_us: since, to_us: span.1, failed: since < span.0 });
     }
 
@@ -154,35 +184,41 @@ impl Recorder {
         self.seen(class).stale += 1;
     }
 
+    /// A row was acknowledged.
+    pub fn wrote(&mut self, class: Class, client: u32, number: u64, at: u64) {
+        self.written.note(Write { at, class, client, number, server: None });
+    }
+
     /// The trigger is about to be pulled.
     pub fn triggered(&mut self) {
-        self.classes.iter_mut().for_each(|seen| seen.acknowledged.triggered = true);
+        self.written.triggered = true;
     }
 
-    /// True once a write was acknowledged after `not_writable`.
-    pub fn has_written_after(&self, not_writable: u64) -> bool {
-        let last = |seen: &Seen| seen.acknowledged.after.last().copied().unwrap_or(0);
-        let writing = Class::ALL.iter().zip(&self.classes).filter(|(class, _)| class.writes());
-        writing.map(|(_, seen)| last(seen)).max().unwrap_or(0) > not_writable
+    /// True once a row was acknowledged after `at`.
+    pub fn has_written_after(&self, at: u64) -> bool {
+        self.written.after.last().is_some_and(|last| last.at > at)
     }
 
-    /// Writes of all classes together.
-    pub fn acknowledged(&self) -> Acknowledged {
-        let mut all = Acknowledged::default();
-        for (_, seen) in Class::ALL.iter().zip(&self.classes).filter(|(class, _)| class.writes()) {
-            all.triggered |= seen.acknowledged.triggered;
-            all.before = all.before.max(seen.acknowledged.before);
-            all.after.extend(&seen.acknowledged.after);
-        }
-        all.after.sort_unstable();
-        all
+    /// The rows that were acknowledged, to be kept elsewhere.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
     }
 
-    /// Reports of the classes that have clients; `clients` in the order of [`Class::ALL`].
-    pub fn finish(self, clients: [u32; Class::ALL.len()], events: &Events, end: u64) -> Vec<ClassReport> {
+    /// Reports of the classes that have clients; `clients` in the order of [`Class::ALL`], `first_ok` tells each class's
+    /// first write after the change.
+    pub fn finish(
+        self,
+        clients: [u32; Class::ALL.len()],
+        first_ok: impl Fn(Class) -> Option<u64>,
+        end: u64,
+    ) -> Vec<ClassReport> {
         let all = Class::ALL.into_iter().zip(self.classes).zip(clients);
         let with_clients = all.filter(|(_, clients)| *clients > 0);
-        with_clients.map(|((class, seen), clients)| seen.report(class, clients, events, end)).collect()
+        let report = |((class, seen), clients): ((Class, Seen), u32)| ClassReport {
+            first_ok_us: first_ok(class),
+            ..seen.report(class, clients, end)
+        };
+        with_clients.map(report).collect()
     }
 }
 
@@ -198,7 +234,6 @@ impl Seen {
             latencies: Histogram::default(),
             stalls: Vec::new(),
             buckets: Vec::new(),
-            acknowledged: Acknowledged::default(),
         }
     }
 
@@ -226,9 +261,8 @@ impl Seen {
         self.stalls.truncate(STALLS_MAX);
     }
 
-    fn report(mut self, class: Class, clients: u32, events: &Events, end: u64) -> ClassReport {
+    fn report(mut self, class: Class, clients: u32, end: u64) -> ClassReport {
         self.bucket(end);
-        let outage = class.writes().then(|| self.acknowledged.outage(events.not_writable_us, end));
         ClassReport {
             class,
             clients,
@@ -240,7 +274,7 @@ impl Seen {
             stale: self.stale,
             p50_us: self.latencies.quantile(0.5),
             p99_us: self.latencies.quantile(0.99),
-            first_ok_us: events.trigger_us.and(outage).and_then(|outage| outage.to),
+            first_ok_us: None,
             stalls: self.stalls,
             buckets: self.buckets,
         }
@@ -251,11 +285,12 @@ impl Seen {
 struct Histogram {
     counts: Vec<u64>,
     total: u64,
+    most: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; Self::index(u64::MAX) + 1], total: 0 }
+        Self { counts: vec![0; Self::index(u64::MAX) + 1], total: 0, most: 0 }
     }
 }
 
@@ -274,6 +309,7 @@ impl Histogram {
     fn add(&mut self, us: u64) {
         self.counts[Self::index(us)] += 1;
         self.total += 1;
+        self.most = self.most.max(us);
     }
 
     fn quantile(&self, q: f64) -> u64 {
@@ -283,7 +319,7 @@ impl Histogram {
             below += count;
             below >= rank.max(1)
         });
-        found.map_or(0, Self::bound)
+        found.map_or(0, Self::bound).min(self.most)
     }
 }
 
@@ -301,26 +337,42 @@ mod tests {
         assert_eq!(histogram.quantile(0.5), 0);
         (1..=100).for_each(|ms| histogram.add(ms * 1000));
         assert!((50_000..57_000).contains(&histogram.quantile(0.5)), "{}", histogram.quantile(0.5));
-        assert!((99_000..112_000).contains(&histogram.quantile(0.99)));
+        assert_eq!(histogram.quantile(0.99), 100_000, "no more than the most");
     }
 
     #[test]
-    fn the_outage_is_around_the_election_or_else_the_longest() {
-        let acks = |after: &[u64]| Acknowledged { triggered: true, before: 90, after: after.to_vec() };
-        // acknowledgements after the trigger, when not writable yet, end of the run → outage
-        for (after, not_writable, outage) in [
-            (&[100, 110, 700, 710][..], None, (110, Some(700))),
-            (&[100, 110, 700, 710], Some(600), (110, Some(700))),
+    fn the_outage_ends_with_the_first_write_of_another_server() {
+        let written = |after: &[(u64, u64)]| {
+            let write = |(at, server): &(u64, u64)| Write {
+                at: *at,
+                class: Class::Write,
+                client: 1,
+                number: *at,
+                server: Some(*server),
+            };
+            Written { triggered: true, before: 90, after: after.iter().map(write).collect() }
+        };
+        // rows acknowledged after the trigger with their writers, the old primary → outage
+        type Case = (&'static [(u64, u64)], Option<u64>, (u64, Option<u64>));
+        let cases: [Case; 8] = [
+            (&[(100, 1), (110, 1), (700, 2), (710, 2)], Some(1), (110, Some(700))),
             // A hiccup later that is longer than the change itself.
-            (&[100, 120, 125, 900], Some(110), (100, Some(120))),
-            (&[100, 110], None, (110, None)),
-            (&[100, 110], Some(600), (110, None)),
-            (&[700], None, (90, Some(700))),
-            (&[], None, (90, None)),
-            (&[], Some(600), (90, None)),
-        ] {
-            let (from, to) = outage;
-            assert_eq!(acks(after).outage(not_writable, 1000), Outage { from, to }, "{after:?} {not_writable:?}");
+            (&[(100, 1), (120, 2), (125, 2), (900, 2)], Some(1), (100, Some(120))),
+            (&[(700, 2)], Some(1), (90, Some(700))),
+            // The old one came back, or nobody knows who it was: the longest.
+            (&[(100, 1), (700, 1), (710, 1)], Some(1), (100, Some(700))),
+            (&[(100, 1), (120, 2), (700, 2)], None, (120, Some(700))),
+            // No write after that.
+            (&[(100, 1), (110, 1)], Some(1), (110, None)),
+            (&[(100, 1), (110, 1)], None, (110, None)),
+            (&[], Some(1), (90, None)),
+        ];
+        for (after, old, (from, to)) in cases {
+            let written = written(after);
+            let outage = written.outage(old, 1000);
+            assert_eq!(outage, Outage { from, to }, "{after:?} {old:?}");
+            assert_eq!(written.first_of(Class::Write, old, outage), to);
+            assert_eq!(written.first_of(Class::Prepared, old, outage), None);
         }
     }
 
@@ -333,13 +385,13 @@ mod tests {
             recorder.ok(Class::Write, 1, (n * 10, n * 10 + n % 100), n * 10);
         }
         recorder.ok(Class::Write, 2, (700_000, 750_000), 250_000);
-        let report = recorder.finish([1, 0, 0, 0, 0, 0], &Events::default(), 1_000_000);
+        let report = recorder.finish([1, 0, 0, 0, 0, 0], |_| Some(7), 1_000_000);
         let [class] = report.as_slice() else { panic!("{report:?}") };
         assert_eq!((class.ok, class.errors), (1001, 1000));
         assert_eq!((class.stalls.len(), class.error_kinds.len()), (STALLS_MAX, KINDS_MAX));
         assert_eq!(class.error_kinds.iter().map(|kind| kind.count).sum::<u64>(), 1000);
         assert_eq!(class.error_kinds[0].text.len(), TEXT_MAX);
-        assert_eq!(class.longest_us(), 500_000);
+        assert_eq!((class.longest_us(), class.first_ok_us), (500_000, Some(7)));
         assert!(class.stalls[0].failed, "an attempt failed before");
         assert_eq!(class.buckets.len(), 11);
         let waiting: Vec<u32> = class.buckets.iter().map(|bucket| bucket.waiting).collect();

@@ -44,14 +44,6 @@ impl Class {
             Self::Idle => "idle",
         }
     }
-
-    /// True if an answer of OK means that the primary has written.
-    pub fn writes(self) -> bool {
-        match self {
-            Self::Write | Self::Transaction | Self::Prepared => true,
-            Self::ReadBack | Self::Read | Self::Idle => false,
-        }
-    }
 }
 
 /// The whole file.
@@ -113,7 +105,8 @@ pub struct Events {
     pub not_writable_us: Option<u64>,
     /// From the last write acknowledged before the change…
     pub outage_from_us: Option<u64>,
-    /// …to the first write acknowledged after it.
+    /// …to the first write acknowledged after it, which is the first that another server has executed (rows name their
+    /// writer); where none has, the outage is the longest time without a write.
     pub first_write_us: Option<u64>,
 }
 

@@ -3,7 +3,7 @@
 use super::args::Plan;
 use super::error::BenchError;
 use super::ledger::Ledger;
-use super::record::Recorder;
+use super::record::{Outage, Recorder};
 use super::report::{Class, Events, Run, ServerState};
 use super::servers::{self, Log, Logs, Server, became};
 use super::tables;
@@ -25,12 +25,13 @@ const COMMAND: Duration = Duration::from_secs(300);
 pub async fn once(plan: &Plan, servers: &[Server], number: u32) -> Result<Run, BenchError> {
     let writer = tables::create(plan).await?;
     tables::wait_copied(plan, servers).await?;
-    let primary = servers.iter().position(|server| server.id == writer);
+    let primary = servers.iter().position(|server| Some(server.id) == writer);
     if primary.is_none() && !servers.is_empty() {
         return Err(BenchError::NoPrimary(format!(
-            "writes through {} are executed by the server whose server_id is {writer}, which is none of --server: name all \
+            "writes through {} are executed by the server whose server_id is {}, which is none of --server: name all \
              servers",
-            plan.target.address
+            plan.target.address,
+            writer.unwrap_or(0)
         )));
     }
     let scene = Scene { servers, primary, limit: COMMAND };
@@ -42,22 +43,26 @@ pub async fn once(plan: &Plan, servers: &[Server], number: u32) -> Result<Run, B
         trigger::run(trigger::shell(command, &scene), COMMAND).await?;
     }
 
-    let checked = tables::check(plan, servers, &ledgers).await?;
+    let mut recorder = stage.shared.recorder.take();
+    let mut written = recorder.take_written();
+    let checked = tables::check(plan, servers, &ledgers, &mut written).await?;
     let mut notes = checked.notes;
     if ledgers.iter().any(Ledger::is_full) {
         notes.push("a client gave up writing after 100,000 failures".to_owned());
     }
     let logs = stage.logs.borrow();
-    let events = stage.events(&logs, length_us);
-    let new = became(&logs, primary, ServerState::Writable, events.trigger_us.unwrap_or(u64::MAX));
+    let outage = written.outage(writer, length_us);
+    let events = stage.events(&logs, outage);
+    let triggered = events.trigger_us;
+    let new = became(&logs, primary, ServerState::Writable, triggered.unwrap_or(u64::MAX));
     let address = |index: usize| servers[index].address().to_string();
-    let recorder = stage.shared.recorder.take();
+    let first_ok = |class| triggered.and_then(|_| written.first_of(class, writer, outage));
     Ok(Run {
         number,
         length_us,
         primary_before: primary.map(address),
         primary_after: new.map(|(index, _)| address(index)),
-        classes: recorder.finish(plan.clients, &events, length_us),
+        classes: recorder.finish(plan.clients, first_ok, length_us),
         servers: servers::reports(servers, &logs, &checked.agrees),
         verdict: checked.verdict,
         events,
@@ -174,16 +179,14 @@ impl<'a> Stage<'a> {
     }
 
     /// All that has happened, from the trigger, the servers' and the clients' words.
-    fn events(&self, logs: &[Log], end: u64) -> Events {
+    fn events(&self, logs: &[Log], outage: Outage) -> Events {
         let Some(trigger) = self.pulled.trigger_us else { return Events::default() };
         let since = |state| became(logs, self.primary, state, trigger).map(|(_, change)| change);
         let writable = since(ServerState::Writable);
-        let not_writable_us = writable.map(|change| change.not_before_us);
-        let outage = self.shared.recorder.borrow().acknowledged().outage(not_writable_us, end);
         Events {
             elected_us: since(ServerState::Elected).filter(|_| self.in_group).map(|change| change.at_us),
             writable_us: writable.map(|change| change.at_us),
-            not_writable_us,
+            not_writable_us: writable.map(|change| change.not_before_us),
             outage_from_us: Some(outage.from),
             first_write_us: outage.to,
             ..self.pulled.clone()

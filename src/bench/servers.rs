@@ -35,7 +35,7 @@ pub struct Server {
     /// How to reach it.
     pub target: Target,
     /// Its server_id, by which written rows name their writer.
-    pub id: String,
+    pub id: u64,
     /// Its server_uuid; empty for MariaDB.
     pub uuid: String,
     /// It is in a group.
@@ -75,7 +75,7 @@ async fn ask_once(target: &Target) -> Result<Answer, Fault> {
 }
 
 struct Answer {
-    id: String,
+    id: u64,
     uuid: String,
     read_only: bool,
     /// Its state and role in its group, if it is in one.
@@ -98,7 +98,8 @@ async fn ask(link: &mut Client) -> Result<Answer, Fault> {
     // A server that has the plugin and is in no group has one row: OFFLINE, without role.
     let member = text(row, 3).filter(|member| !member.starts_with("OFFLINE"));
     let read_only = text(row, 1).as_deref() != Some("0");
-    Ok(Answer { id: text(row, 0).unwrap_or_default(), uuid: text(row, 2).unwrap_or_default(), read_only, member })
+    let id = text(row, 0).and_then(|id| id.parse().ok()).unwrap_or(0);
+    Ok(Answer { id, uuid: text(row, 2).unwrap_or_default(), read_only, member })
 }
 
 /// What a server has been since the start of the run.
@@ -202,8 +203,7 @@ mod tests {
             (true, Some("RECOVERING/SECONDARY"), Follower),
             (false, Some("ERROR/"), Follower),
         ] {
-            let answer =
-                Answer { id: String::new(), uuid: String::new(), read_only, member: member.map(str::to_owned) };
+            let answer = Answer { id: 1, uuid: String::new(), read_only, member: member.map(str::to_owned) };
             assert_eq!(answer.state(), state, "{read_only} {member:?}");
         }
     }

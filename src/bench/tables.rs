@@ -8,11 +8,16 @@ use super::client::{Client, Target, text};
 use super::error::BenchError;
 use super::fault::Fault;
 use super::ledger::{Audit, Ledger, Verdict};
+use super::record::{Write, Written};
 use super::report::{Agreement, Class, ServerState};
 use super::servers::Server;
 use super::workload::{SEEDS, insert};
+use bytes::Bytes;
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
+
+type Row = Vec<Option<Bytes>>;
 
 /// Rows read at once when writes are checked.
 const PAGE: u64 = 10_000;
@@ -24,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes the database with its tables and first rows. Answers the server_id of who wrote them: the primary.
-pub async fn create(plan: &Plan) -> Result<String, BenchError> {
+pub async fn create(plan: &Plan) -> Result<Option<u64>, BenchError> {
     let failed = |what| move |fault| BenchError::Target { address: plan.target.address.clone(), what, fault };
     let mut link = Client::open(&plan.target, None).await.map_err(failed("logging in"))?;
     let db = &plan.database;
@@ -56,7 +61,7 @@ pub async fn create(plan: &Plan) -> Result<String, BenchError> {
         link.query(&insert(0, number)).await.map_err(filling.clone())?;
     }
     let writer = on_primary(&mut link, "SELECT server FROM writes WHERE client = 0 AND seq = 1").await;
-    Ok(writer.map_err(filling)?.unwrap_or_default())
+    Ok(writer.map_err(filling)?.and_then(|id| id.parse().ok()))
 }
 
 /// Drops it.
@@ -125,7 +130,14 @@ pub struct Checked {
 }
 
 /// Waits until the servers that answer agree, then reads every write on the primary.
-pub async fn check(plan: &Plan, servers: &[Server], ledgers: &[Ledger]) -> Result<Checked, BenchError> {
+///
+/// Also tells `written` who wrote each row.
+pub async fn check(
+    plan: &Plan,
+    servers: &[Server],
+    ledgers: &[Ledger],
+    written: &mut Written,
+) -> Result<Checked, BenchError> {
     let mut writable = Vec::new();
     for server in servers {
         if server.state().await == ServerState::Writable {
@@ -145,7 +157,7 @@ pub async fn check(plan: &Plan, servers: &[Server], ledgers: &[Ledger]) -> Resul
     let failed = |fault| BenchError::Target { address: primary.address.clone(), what: "checking the writes", fault };
     let agrees = wait_agreed(plan, servers, primary).await.map_err(failed)?;
     let mut link = Client::open(primary, Some(&plan.database)).await.map_err(failed)?;
-    let verdict = audit(&mut link, ledgers).await.map_err(failed)?;
+    let verdict = audit(&mut link, ledgers, written).await.map_err(failed)?;
     for (server, _) in servers.iter().zip(&agrees).filter(|(_, agrees)| **agrees == Agreement::Differs) {
         notes.push(format!("{} has other rows than the primary, {AGREE:?} after the end", server.address()));
     }
@@ -172,7 +184,9 @@ async fn wait_agreed(plan: &Plan, servers: &[Server], primary: &Target) -> Resul
 }
 
 /// Compares the tables with what the clients know.
-async fn audit(link: &mut Client, ledgers: &[Ledger]) -> Result<Verdict, Fault> {
+async fn audit(link: &mut Client, ledgers: &[Ledger], written: &mut Written) -> Result<Verdict, Fault> {
+    let mut places: HashMap<(u32, u64), &mut Write> =
+        written.after.iter_mut().map(|write| ((write.client, write.number), write)).collect();
     let mut verdict = Verdict::default();
     link.query("BEGIN").await?;
     for ledger in ledgers {
@@ -182,12 +196,17 @@ async fn audit(link: &mut Client, ledgers: &[Ledger]) -> Result<Verdict, Fault> 
         let mut audit = Audit::new(ledger, &mut verdict);
         let mut last = 0;
         loop {
-            let sql =
-                format!("SELECT seq FROM writes WHERE client = {client} AND seq > {last} ORDER BY seq LIMIT {PAGE}");
+            let sql = format!(
+                "SELECT seq, server FROM writes WHERE client = {client} AND seq > {last} ORDER BY seq LIMIT {PAGE}"
+            );
             let rows = link.query(&sql).await?;
-            for number in rows.iter().filter_map(|row| text(row, 0)?.parse().ok()) {
+            let read = |row: &Row| Some((text(row, 0)?.parse().ok()?, text(row, 1)?.parse().ok()?));
+            for (number, server) in rows.iter().filter_map(read) {
                 audit.row(number);
                 last = number;
+                if let Some(write) = places.get_mut(&(client, number)) {
+                    write.server = Some(server);
+                }
             }
             if (rows.len() as u64) < PAGE {
                 break;

@@ -116,7 +116,7 @@ pub fn shell(command: &str, scene: &Scene<'_>) -> Box<Command> {
         shell
             .env("PRIMARY_HOST", &*server.address().host)
             .env("PRIMARY_PORT", server.address().port.to_string())
-            .env("PRIMARY_SERVER_ID", &server.id)
+            .env("PRIMARY_SERVER_ID", server.id.to_string())
             .env("PRIMARY_UUID", &server.uuid);
     }
     Box::new(shell)

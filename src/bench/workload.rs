@@ -202,8 +202,14 @@ impl Driver {
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
-            if let Ok(false) = self.answered(self.class, link, began, result) {
-                self.shared.recorder.borrow_mut().stale(self.class);
+            match self.answered(self.class, link, began, result) {
+                Ok(complete) => {
+                    self.wrote(first, 2);
+                    if !complete {
+                        self.shared.recorder.borrow_mut().stale(self.class);
+                    }
+                }
+                Err(_) => {}
             }
             return;
         }
@@ -225,7 +231,10 @@ impl Driver {
     /// Writes down what is known of a write now; true if it was acknowledged.
     fn settle(&mut self, number: u64, count: u64, result: Option<Result<impl Sized, Fault>>) -> bool {
         match result {
-            Some(Ok(_)) => true,
+            Some(Ok(_)) => {
+                self.wrote(number, count);
+                true
+            }
             Some(Err(fault)) => {
                 self.doubt(number, count, fault.claim());
                 false
@@ -235,6 +244,11 @@ impl Driver {
                 false
             }
         }
+    }
+
+    fn wrote(&self, number: u64, count: u64) {
+        let (now, mut recorder) = (self.shared.now(), self.shared.recorder.borrow_mut());
+        (number..number + count).for_each(|number| recorder.wrote(self.class, self.ledger.client, number, now));
     }
 
     fn doubt(&mut self, number: u64, count: u64, claim: Claim) {
