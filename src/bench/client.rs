@@ -202,6 +202,13 @@ fn query_fault(error: QueryError) -> Fault {
 }
 
 fn packet_fault(error: PacketError) -> Fault {
+    let error = match error {
+        // What TLS calls a peer that closes without a goodbye.
+        PacketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            PacketError::Closed { clean: false }
+        }
+        other => other,
+    };
     Fault::lost(format!("the connection broke: {error}"))
 }
 

@@ -77,6 +77,7 @@ fn figures(report: &Report) -> String {
     let lost = report.total(|run| run.verdict.lost);
     let twice = report.total(|run| run.verdict.duplicated + run.verdict.contradicted + run.verdict.torn);
     let stale = report.total(Run::stale);
+    let of = if report.runs.len() > 1 { " (worst run)" } else { "" };
     let all = [
         ("lost writes", thousands(lost), bad(lost)),
         ("applied twice", thousands(twice), bad(twice)),
@@ -88,7 +89,11 @@ fn figures(report: &Report) -> String {
     ];
     let mut out = "<section class=\"figures\">".to_owned();
     for (name, value, style) in all {
-        let _ = write!(out, "<p class=\"{style}\"><b>{value}</b> <span>{name}</span></p>");
+        let _ = write!(
+            out,
+            "<p class=\"{style}\"><b>{value}</b> <span>{name}{}</span></p>",
+            if style.is_empty() { of } else { "" }
+        );
     }
     out + "</section>\n"
 }
@@ -143,7 +148,8 @@ fn timeline(run: &Run) -> String {
         out += &chart::strip(run, server);
     }
     out += "<div class=\"axis\" aria-hidden=\"true\">";
-    for (left, seconds) in chart::ticks(run) {
+    // The last one would stick out.
+    for (left, seconds) in chart::ticks(run).into_iter().filter(|(left, _)| *left < 97.0) {
         let _ = write!(out, "<span style=\"left:{left:.2}%\">{seconds} s</span>");
     }
     out += "</div><figcaption><ul class=\"legend\">";

@@ -24,6 +24,15 @@ const COMMAND: Duration = Duration::from_secs(300);
 /// Does it once. Must run in a `LocalSet`. Cancelled, it leaves the database behind and no process frozen.
 pub async fn once(plan: &Plan, servers: &[Server], number: u32) -> Result<Run, BenchError> {
     let writer = tables::create(plan).await?;
+    let run = with_tables(plan, servers, writer).await;
+    if run.is_err() && !plan.keep {
+        // The first error says more than one of cleaning up.
+        let _ = tables::drop_database(plan).await;
+    }
+    Ok(Run { number, ..run? })
+}
+
+async fn with_tables(plan: &Plan, servers: &[Server], writer: Option<u64>) -> Result<Run, BenchError> {
     tables::wait_copied(plan, servers).await?;
     let primary = servers.iter().position(|server| Some(server.id) == writer);
     if primary.is_none() && !servers.is_empty() {
@@ -58,7 +67,7 @@ pub async fn once(plan: &Plan, servers: &[Server], number: u32) -> Result<Run, B
     let address = |index: usize| servers[index].address().to_string();
     let first_ok = |class| triggered.and_then(|_| written.first_of(class, writer, outage));
     Ok(Run {
-        number,
+        number: 0,
         length_us,
         primary_before: primary.map(address),
         primary_after: new.map(|(index, _)| address(index)),
