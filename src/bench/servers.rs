@@ -65,7 +65,8 @@ impl Server {
 
     /// What it is now.
     pub async fn state(&self) -> ServerState {
-        ask_once(&self.target).await.map_or(ServerState::Away, |answer| answer.state())
+        let target = Target { statement_timeout: SILENCE * 4, ..self.target.clone() };
+        ask_once(&target).await.map_or(ServerState::Away, |answer| answer.state())
     }
 }
 

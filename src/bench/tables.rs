@@ -138,12 +138,7 @@ pub async fn check(
     ledgers: &[Ledger],
     written: &mut Written,
 ) -> Result<Checked, BenchError> {
-    let mut writable = Vec::new();
-    for server in servers {
-        if server.state().await == ServerState::Writable {
-            writable.push(server);
-        }
-    }
+    let writable = wait_one_writable(servers).await;
     let mut notes = Vec::new();
     let primary = match writable.as_slice() {
         [one] => &one.target,
@@ -162,6 +157,24 @@ pub async fn check(
         notes.push(format!("{} has other rows than the primary, {AGREE:?} after the end", server.address()));
     }
     Ok(Checked { verdict, agrees, notes })
+}
+
+/// The servers that can be written: one, unless that does not become so in time. A primary that was frozen calls itself so
+/// for a while.
+async fn wait_one_writable(servers: &[Server]) -> Vec<&Server> {
+    let began = Instant::now();
+    loop {
+        let mut writable = Vec::new();
+        for server in servers {
+            if server.state().await == ServerState::Writable {
+                writable.push(server);
+            }
+        }
+        if writable.len() == 1 || servers.is_empty() || began.elapsed() > AGREE {
+            return writable;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn wait_agreed(plan: &Plan, servers: &[Server], primary: &Target) -> Result<Vec<Agreement>, Fault> {
