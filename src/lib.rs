@@ -15,7 +15,7 @@
 //!
 //! [`status`] records the snapshots and gathers what a person wants to know; [`admin`] shows it.
 //!
-//! [`bench`] stands apart: it is a client, of any port, that measures a failover.
+//! [`mod@bench`] stands apart: it is a client, of any port, that measures a failover.
 //!
 //! Nothing flows the other way: [`topology`] knows no session; [`wire`], [`session`], [`classify`] and [`routing`] know no
 //! socket. Rooms marked \[pure\] import no runtime, socket, clock or randomness.

@@ -74,7 +74,7 @@ fn honest(bench: &mut Bench) -> Run {
     let mut report = bench.report();
     let run = report.runs.remove(0);
     assert!(run.verdict.is_clean(), "{:?}", run.verdict);
-    assert!(run.verdict.acknowledged > 100, "{:?}", run.verdict);
+    assert!(run.verdict.acknowledged > 20, "{:?}", run.verdict);
     assert!(run.primary_before.is_some() && run.primary_after.is_some(), "{said}");
     assert_ne!(run.primary_before, run.primary_after);
     let (e, some) = (&run.events, "all of them happen");
@@ -112,9 +112,9 @@ fn a_lie_is_found(group: &Group, port: u16) {
     let mut bench = Bench::start("bench-lie", port, group.members(), &more);
     until("the clients have stopped", SOON, || ready.exists());
     let primary = group.primary();
-    let row =
+    let rows =
         primary.sql("SELECT client, MIN(seq) FROM holdfast_bench.writes WHERE client > 0 GROUP BY client LIMIT 1");
-    let [client, number] = row[0].as_slice() else { panic!("{row:?}") };
+    let [client, number] = rows[0].as_slice() else { panic!("{rows:?}") };
     primary.sql(&format!("DELETE FROM holdfast_bench.writes WHERE client = {client} AND seq = {number}"));
     primary.sql("UPDATE holdfast_bench.counters SET n = n + 1 LIMIT 1");
     std::fs::write(done, "").expect("the folder is writable");
@@ -123,7 +123,8 @@ fn a_lie_is_found(group: &Group, port: u16) {
     assert_eq!(code, 3, "{said}");
     let verdict = &bench.report().runs[0].verdict;
     assert_eq!((verdict.lost, verdict.duplicated), (1, 1), "{verdict:?}");
-    assert_eq!(verdict.lost_rows, [(client.parse().unwrap(), number.parse().unwrap())]);
+    let lost: Vec<String> = verdict.lost_rows.iter().map(|(client, number)| format!("{client}/{number}")).collect();
+    assert_eq!(lost, [format!("{client}/{number}")]);
     assert!(said.contains("1 lost, 1 applied twice") && said.contains(&format!("{client}/{number}")), "{said}");
     let agree = |run: &Run| run.servers.iter().all(|server| server.agrees == Agreement::Same);
     assert!(agree(&bench.report().runs[0]), "all servers have what the primary has");
@@ -173,7 +174,7 @@ fn what_cannot_be_measured_is_said() {
     assert!(server.running());
 
     // Through no proxy at all: a server's own port, frozen for a while.
-    let more = ["--trigger", "freeze", "--freeze-for", "1s", "--duration", "20s"];
+    let more = ["--trigger", "freeze", "--freeze-for", "3s", "--duration", "30s"];
     let mut bench = Bench::start("bench-freeze", port, servers, &more);
     let (code, said) = bench.end();
     assert_eq!(code, 0, "{said}");

@@ -1,10 +1,10 @@
 //! `holdfast bench failover`: what clients see through a port while the primary dies or moves, and whether it was true.
 //!
-//! Any MySQL port will do: Holdfast's, another proxy's, a server's own. Clients of several classes drive it ([`workload`]);
-//! the servers behind it are asked all the time who the primary is ([`servers`]); the primary is killed, frozen, switched
-//! or struck by a command ([`trigger`]); afterwards every write is looked for ([`tables`]) and judged by what its client
-//! was told ([`ledger`] \[pure\]). What was seen ([`record`] \[pure\]) becomes a [`report`] \[pure\]: a table
-//! ([`table`](mod@table) \[pure\]), a JSON file, a page ([`page`], [`chart`] \[pure\]).
+//! Any MySQL port will do: Holdfast's, another proxy's, a server's own. Clients of several classes drive it (`workload`);
+//! the servers behind it are asked all the time who the primary is (`servers`); the primary is killed, frozen, switched
+//! or struck by a command (`trigger`); afterwards every write is looked for (`tables`) and judged by what its client
+//! was told (`ledger` \[pure\]). What was seen (`record` \[pure\]) becomes a [`report`] \[pure\]: a table
+//! (`table` \[pure\]), a JSON file, a page (`page`, `chart` \[pure\]).
 //!
 //! It is a client like any other: it knows nothing of the proxy in the same binary, sends no hints, and never repairs or
 //! repeats a write. What it holds in memory is bounded by the number of clients and the length of the run, not by the

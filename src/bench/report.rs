@@ -2,7 +2,7 @@
 //!
 //! All times are microseconds since the start of the run they belong to, unless the name says otherwise.
 
-use super::ledger::Verdict;
+pub use super::ledger::Verdict;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -281,7 +281,9 @@ impl Report {
     pub fn spread(&self, figure: impl Fn(&Run) -> Option<u64>) -> Option<(u64, u64)> {
         let mut all: Vec<u64> = self.runs.iter().filter_map(figure).collect();
         all.sort_unstable();
-        Some((*all.get(all.len() / 2)?, *all.last()?))
+        let (worst, middle) = (*all.last()?, all.len() / 2);
+        let lower = all.len().div_ceil(2) - 1;
+        Some(((all[lower] + all[middle]) / 2, worst))
     }
 
     /// Sum of a figure over the runs.
@@ -475,6 +477,7 @@ pub(super) mod tests {
             (&[None], None),
             (&[Some(3)], Some((3, 3))),
             (&[Some(9), None, Some(1), Some(5)], Some((5, 9))),
+            (&[Some(9), Some(2), Some(4), Some(1)], Some((3, 9))),
         ] {
             assert_eq!(report(runs).spread(figure), spread, "{runs:?}");
         }

@@ -44,8 +44,11 @@ pub fn summary(report: &Report, others: &[Report]) -> String {
     format!("all runs (median, worst)\n{}", aligned(&rows))
 }
 
-/// Heads of a summary and how to get at what stands below.
-pub const SUMMARY: [(&str, fn(&Report) -> String); 11] = [
+/// A column of a summary: its head, and how to get at what stands below.
+pub type Column = (&'static str, fn(&Report) -> String);
+
+/// A report in one line.
+pub const SUMMARY: [Column; 11] = [
     ("port", |r| r.label.clone()),
     ("trigger", |r| r.trigger.clone()),
     ("runs", |r| r.runs.len().to_string()),

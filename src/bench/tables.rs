@@ -55,10 +55,10 @@ pub async fn create(plan: &Plan) -> Result<Option<u64>, BenchError> {
     }
     let filling = failed("writing the first rows");
     for client in 1..=plan.clients[Class::Write as usize] {
-        link.query(&format!("INSERT INTO counters VALUES ({client}, 0)")).await.map_err(filling.clone())?;
+        link.query(&format!("INSERT INTO counters VALUES ({client}, 0)")).await.map_err(filling)?;
     }
     for number in 1..=SEEDS {
-        link.query(&insert(0, number)).await.map_err(filling.clone())?;
+        link.query(&insert(0, number)).await.map_err(filling)?;
     }
     let writer = on_primary(&mut link, "SELECT server FROM writes WHERE client = 0 AND seq = 1").await;
     Ok(writer.map_err(filling)?.and_then(|id| id.parse().ok()))

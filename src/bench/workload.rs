@@ -202,14 +202,11 @@ impl Driver {
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
-            match self.answered(self.class, link, began, result) {
-                Ok(complete) => {
-                    self.wrote(first, 2);
-                    if !complete {
-                        self.shared.recorder.borrow_mut().stale(self.class);
-                    }
+            if let Ok(complete) = self.answered(self.class, link, began, result) {
+                self.wrote(first, 2);
+                if !complete {
+                    self.shared.recorder.borrow_mut().stale(self.class);
                 }
-                Err(_) => {}
             }
             return;
         }
@@ -287,16 +284,14 @@ impl Driver {
         loop {
             let began = shared.now();
             let opened = Client::open(&shared.target, Some(&shared.database)).await;
-            let mut recorder = shared.recorder.borrow_mut();
             match opened {
                 Ok(link) => {
-                    recorder.reconnected(class);
+                    shared.recorder.borrow_mut().reconnected(class);
                     self.statement = None;
                     return Some((link, shared.now()));
                 }
-                Err(fault) => recorder.error(class, (began, shared.now()), &fault),
+                Err(fault) => shared.recorder.borrow_mut().error(class, (began, shared.now()), &fault),
             }
-            drop(recorder);
             self.since.get_or_insert(began);
             if shared.phase() == Phase::Done {
                 return None;
