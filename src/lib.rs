@@ -15,6 +15,8 @@
 //!
 //! [`status`] records the snapshots and gathers what a person wants to know; [`admin`] shows it.
 //!
+//! [`mod@bench`] stands apart: it is a client, of any port, that measures a failover.
+//!
 //! Nothing flows the other way: [`topology`] knows no session; [`wire`], [`session`], [`classify`] and [`routing`] know no
 //! socket. Rooms marked \[pure\] import no runtime, socket, clock or randomness.
 //!
@@ -41,3 +43,4 @@ pub mod admin;
 pub mod metrics;
 pub mod telemetry;
 pub mod proxy;
+pub mod bench;

@@ -1,10 +1,11 @@
-//! The command line: `holdfast proxy`, `holdfast check`.
+//! The command line: `holdfast proxy`, `holdfast check`, `holdfast bench failover`.
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use holdfast::{config, proxy, telemetry};
+use holdfast::config::{self, Config};
+use holdfast::{bench, proxy, telemetry};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A MySQL-protocol proxy that keeps clients connected while the primary changes.
@@ -29,6 +30,17 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Measure what clients see through a port.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    // Boxed: far larger than the other commands.
+    Failover(Box<bench::Args>),
 }
 
 fn main() -> ExitCode {
@@ -42,7 +54,20 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    let (Command::Proxy { config: path } | Command::Check { config: path }) = &command;
+    match command {
+        Command::Proxy { config } => with_config(&config, |config, path| serve(path, config)),
+        // A reader that has seen enough (`| head`) is no error.
+        Command::Check { config } => with_config(&config, |config, _| {
+            drop(writeln!(std::io::stdout(), "{}", config::check::describe(&config)));
+            Ok(())
+        }),
+        Command::Bench { what: Bench::Failover(args) } => {
+            Ok(if bench::failover(*args)? { ExitCode::SUCCESS } else { ExitCode::from(3) })
+        }
+    }
+}
+
+fn with_config(path: &Path, then: impl FnOnce(Config, &Path) -> Result<()>) -> Result<ExitCode> {
     let config = match config::load(path, config::environment()) {
         Ok(config) => config,
         Err(error) => {
@@ -50,14 +75,13 @@ fn run(command: Command) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    match &command {
-        // A reader that has seen enough (`| head`) is no error.
-        Command::Check { .. } => drop(writeln!(std::io::stdout(), "{}", config::check::describe(&config))),
-        Command::Proxy { .. } => {
-            let telemetry = telemetry::install(&config.log)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
-            runtime.block_on(proxy::run(path, config, telemetry))?;
-        }
-    }
+    then(config, path)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn serve(path: &Path, config: Config) -> Result<()> {
+    let telemetry = telemetry::install(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(proxy::run(path, config, telemetry))?;
+    Ok(())
 }
