@@ -151,6 +151,26 @@ fn an_async_set_switched_by_hand_and_two_that_are_writable() {
 }
 
 #[test]
+fn a_session_that_reads_from_the_new_primary_is_there_already() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));
+    let mut client = proxy.client();
+    client.query("CREATE TABLE app.t(a INT PRIMARY KEY)").expect("a table");
+    set.wait_synced();
+    until("it reads from the follower", SOON, || client.one("SELECT @@server_id") == id(set.server(1)));
+    let connections = || set.server(1).sql("SELECT id FROM information_schema.processlist WHERE user='app'");
+    let before = connections();
+    assert_eq!(before.len(), 1);
+    client.query("SET SESSION sql_mode='ANSI_QUOTES', autocommit=0").expect("its state");
+    set.switchover(1);
+    client.query("INSERT INTO \"app\".\"t\" VALUES (1)").expect("a write, as the session reads");
+    assert_eq!(set.server(1).one("SELECT COUNT(*) FROM app.t"), "0", "autocommit is off there, too");
+    client.query("COMMIT").expect("committed");
+    assert_eq!(set.server(1).one("SELECT COUNT(*) FROM app.t"), "1");
+    assert_eq!(connections(), before, "no other login");
+}
+
+#[test]
 fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
     let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));

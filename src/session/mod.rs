@@ -351,6 +351,13 @@ impl Session {
         }
     }
 
+    /// The follower's connection is the primary's now, with what is prepared there and what the last statement left.
+    pub fn follower_became_primary(&mut self) {
+        self.statements.follower_became_primary();
+        self.variables.follower_became_primary();
+        self.last = Slot::Primary;
+    }
+
     /// Forgets what `slot`'s connection held when that connection is gone; answers whether a transaction was lost.
     pub fn lost(&mut self, slot: Slot) -> bool {
         let transaction = self.transaction == Some(slot);

@@ -96,6 +96,19 @@ impl Statements {
         self.map.get(&self.resolve(id))
     }
 
+    /// Is something of a statement on a connection that is not to be asked for elsewhere: a cursor, long data?
+    pub fn is_held(&self) -> bool {
+        self.map.values().any(|statement| statement.cursor.is_some() || statement.long_data.is_some())
+    }
+
+    /// The follower's connection is the primary's now, with what is prepared there.
+    pub fn follower_became_primary(&mut self) {
+        for statement in self.map.values_mut() {
+            let [primary, follower] = &mut statement.remotes;
+            (*primary, *follower) = (follower.take(), None);
+        }
+    }
+
     /// Takes it out.
     pub fn remove(&mut self, id: StatementId) -> Option<Statement> {
         self.map.remove(&self.resolve(id))

@@ -58,6 +58,11 @@ impl Variables {
         self.version
     }
 
+    /// The follower's connection is the primary's now.
+    pub fn follower_became_primary(&mut self) {
+        self.collation_unknown = self.collation_unknown.map(|_| Slot::Primary);
+    }
+
     /// The value of a variable that was set since login; `name` in lower case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.set.iter().find(|v| &*v.name == name).map(|v| &*v.value)

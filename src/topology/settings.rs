@@ -98,7 +98,7 @@ impl Default for ProbeSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_millis(1000),
-            doubt_interval: Duration::from_millis(20),
+            doubt_interval: Duration::from_millis(10),
             doubt_max: Duration::from_secs(60),
             lasting_interval: Duration::from_millis(250),
             timeout: Duration::from_millis(2000),

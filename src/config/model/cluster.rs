@@ -63,7 +63,7 @@ impl ClusterConfig {
             hold_max: Duration::from_secs(30),
             hold_statements_max: 10_000,
             probe_interval: Duration::from_secs(1),
-            probe_doubt_interval: Duration::from_millis(20),
+            probe_doubt_interval: Duration::from_millis(10),
             probe_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(10),

@@ -109,7 +109,7 @@ impl ClientSession {
                 self.hold(&mut changed, deadline).await?;
                 continue;
             };
-            if self.primary.is_some() {
+            if self.primary.is_some() || self.adopt(primary.id, term) {
                 continue;
             }
             match self.connect(Slot::Primary, &primary, term).await {
@@ -177,6 +177,21 @@ impl ClientSession {
     #[inline]
     fn serves_reads(&self, topology: &Topology, backend: BackendId) -> bool {
         routing::serves_reads(topology, backend, self.around.inside.gate.listener.config.max_lag)
+    }
+
+    /// The server that the session reads from is the primary now: that connection becomes the primary's, without a login.
+    fn adopt(&mut self, primary: BackendId, term: Term) -> bool {
+        let held = self.session.transaction().is_some() || !self.owed.is_empty() || self.session.statements.is_held();
+        let reads_there = self.follower.as_mut().is_some_and(|c| c.backend == primary && c.channel.is_quiet());
+        if held || !reads_there {
+            return false;
+        }
+        let Some(mut connection) = self.follower.take() else { return false };
+        self.handle.set_connection(Slot::Follower.index(), None);
+        connection.term = term;
+        self.session.follower_became_primary();
+        self.keep(Slot::Primary, *connection);
+        true
     }
 
     /// Connects `slot` to `backend` as the client.

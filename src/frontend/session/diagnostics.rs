@@ -24,6 +24,13 @@ pub(super) struct Owed {
     variables: Vec<(Box<[u8]>, ItemType)>,
 }
 
+impl Owed {
+    /// Nothing is owed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.variables.is_empty()
+    }
+}
+
 impl ClientSession {
     /// True if `statement` is to set user variables by the follower's diagnostics.
     pub(super) fn reads_diagnostics_of_follower(&self, statement: Classified) -> bool {
