@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use holdfast::config::{self, Config};
+use holdfast::proxy::connect_check;
 use holdfast::{bench, proxy, telemetry};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,12 @@ enum Command {
         /// Configuration file (TOML).
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// Log in to the servers instead and say what they let the accounts do; exit 0 if all is well, 1 if not.
+        #[arg(long)]
+        connect: bool,
+        /// A client's account that is to have exactly_once; its password is in HOLDFAST_CHECK_PASSWORD.
+        #[arg(long, requires = "connect", value_name = "NAME")]
+        user: Option<String>,
     },
     /// Measure what clients see through a port.
     Bench {
@@ -56,8 +63,16 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Proxy { config } => with_config(&config, |config, path| serve(path, config)),
+        Command::Check { config, connect: true, user } => {
+            let mut well = true;
+            let code = with_config(&config, |config, _| {
+                well = check_servers(&config, user)?;
+                Ok(())
+            })?;
+            Ok(if well { code } else { ExitCode::FAILURE })
+        }
         // A reader that has seen enough (`| head`) is no error.
-        Command::Check { config } => with_config(&config, |config, _| {
+        Command::Check { config, connect: false, .. } => with_config(&config, |config, _| {
             drop(writeln!(std::io::stdout(), "{}", config::check::describe(&config)));
             Ok(())
         }),
@@ -77,6 +92,15 @@ fn with_config(path: &Path, then: impl FnOnce(Config, &Path) -> Result<()>) -> R
     };
     then(config, path)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn check_servers(config: &Config, user: Option<String>) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let password = std::env::var("HOLDFAST_CHECK_PASSWORD").unwrap_or_default();
+    let account = user.map(|user| connect_check::ClientAccount::new(user, password));
+    let (text, well) = runtime.block_on(connect_check::run(config, account.as_ref()))?;
+    drop(write!(std::io::stdout(), "{text}"));
+    Ok(well)
 }
 
 fn serve(path: &Path, config: Config) -> Result<()> {

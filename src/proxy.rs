@@ -6,6 +6,7 @@
 //! configuration.
 
 mod build;
+pub mod connect_check;
 mod discovery;
 mod pods;
 mod running;

@@ -212,3 +212,31 @@ fn answers_are_those_of_the_write_alone() {
     client.query("UNLOCK TABLES").expect("unlocked");
     assert_eq!(direct("SELECT COUNT(*) FROM app.t WHERE v IN (60, 70)").expect("rows"), [["2"]]);
 }
+
+/// `holdfast check --connect` says before the first client does.
+#[test]
+fn a_check_tells_whose_account_can_have_it() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    set.server(0).sql("CREATE USER modest@'%' IDENTIFIED BY 'modest'; GRANT SELECT, INSERT ON app.* TO modest@'%'");
+    set.wait_synced();
+    let check = |user: &str, password: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(["check", "--connect", "--user", user, "-c"]).arg(proxy.file());
+        let output = command.env("HOLDFAST_CHECK_PASSWORD", password).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = check("modest", "modest");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("writable, gtid_mode=ON") && text.contains("read-only, gtid_mode=ON"), "{text}");
+    let why = "can't have exactly_once (MySQL 8.3 or later, and GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER";
+    assert!(text.contains(why) && text.contains("6038"), "{text}");
+    set.server(0).sql("GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO modest@'%'");
+    set.wait_synced();
+    let (code, text) = check("modest", "modest");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("modest can have exactly_once"), "{text}");
+    let (code, text) = check("modest", "wrong");
+    assert!(code == Some(1) && text.contains("modest can't log in: error 1045: Access denied"), "{text}");
+    assert_eq!(set.server(0).one("SELECT @@global.gtid_executed LIKE '%holdfast_check%'"), "0", "nothing was written");
+}

@@ -55,7 +55,7 @@ pub(super) fn topology_settings(
     }
 }
 
-fn password(config: &ClusterConfig) -> Credential {
+pub(super) fn password(config: &ClusterConfig) -> Credential {
     Credential::password(Zeroizing::new(config.account.password.expose().as_bytes().to_vec()))
 }
 
