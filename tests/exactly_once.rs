@@ -68,6 +68,22 @@ fn a_killed_primary_costs_nobody_an_error() {
     assert!(tags.len() <= CLIENTS + 1, "{tags:?}");
 }
 
+/// The same where a person, or somebody's operator, promotes a replica: what it has received is all that counts.
+#[test]
+fn a_promotion_costs_nobody_an_error() {
+    let set = ReplicaSet::start(SetOptions::semisync());
+    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {TABLE}"));
+    wait_lanes(&proxy, set.server(0));
+    let load = Load::start(proxy.port(), CLIENTS);
+    set.server(0).kill9();
+    set.promote(1);
+    load.wait_more(5);
+    let outcome = load.stop();
+    println!("kill -9 and promotion under {CLIENTS} clients: {:?}; longest {:?}", outcome.codes(), outcome.longest);
+    exactly(&outcome, set.server(1));
+}
+
 /// Kills connections of `app` on the server, any at any time.
 fn killer(server: &Server, stop: &AtomicBool) -> usize {
     let mut killed = 0;
