@@ -93,6 +93,9 @@ pub enum ConnectError {
     /// The server wants more than the hashes at hand: the password itself, or the hash of another plugin.
     #[error("the server wants the password itself, which is not known")]
     CredentialInsufficient,
+    /// The primary changed while the login waited for its turn.
+    #[error("the primary changed before the login began")]
+    Overtaken,
     /// No TCP connection, or it broke.
     #[error("unreachable: {0}")]
     Unreachable(io::Error),

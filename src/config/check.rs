@@ -216,6 +216,7 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> V
     section.millis("drain_deadline_ms", config.drain_deadline);
     section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
     section.limit("backend_connections_max", config.backend_connections_max);
+    section.plain("backend_logins_max", config.backend_logins_max);
     section.plain("accounts_max", config.accounts_max);
     section.plain("account_ttl_s", config.account_ttl.as_secs());
     let mut account = Entries::new(&format!("[{kind}.account]"), format!("{path}.account"));

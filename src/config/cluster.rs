@@ -225,6 +225,7 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis("drain_deadline_ms", 0..=3_600_000, &mut cluster.drain_deadline);
     section.millis_limit("accept_lost_writes_after_ms", 3_600_000, &mut cluster.accept_lost_writes_after);
     section.limit("backend_connections_max", CONNECTIONS_MAX, &mut cluster.backend_connections_max);
+    section.count("backend_logins_max", 1..=100_000, &mut cluster.backend_logins_max);
     section.count("accounts_max", 1..=CONNECTIONS_MAX, &mut cluster.accounts_max);
     if let Some(seconds) = section.number("account_ttl_s", 1..=31_536_000) {
         cluster.account_ttl = Duration::from_secs(seconds);

@@ -70,6 +70,9 @@ impl Prover {
         let place = cluster.place(server).ok_or_else(|| {
             ConnectError::Protocol(format!("backend_connections_max is reached for {}", server.address))
         })?;
+        let Some(_turn) = cluster.login_turn(server.id).await else {
+            return Err(ConnectError::Overtaken);
+        };
         let target = cluster.target(&server.address, login.capabilities.has(Capabilities::SSL));
         let opened = BackendConnection::open(&target, login, server.id, term, place).await;
         metrics::backend_connect(&cluster.name.0, &server.address.to_string(), opened.is_ok());
@@ -127,6 +130,7 @@ impl Prove for Prover {
             let mut until = deadline;
             if let Some((slot, server, term)) = self.candidate(&gate) {
                 match self.open(&cluster, login, (slot, &server, term)).await {
+                    Err(ConnectError::Overtaken) => continue,
                     Err(ConnectError::Unreachable(_) | ConnectError::Timeout(_)) => {
                         cluster.topology.suspect(server.id, Hint::ConnectFailed);
                         until = deadline.min(Instant::now() + AGAIN);

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -52,6 +53,7 @@ pub struct Cluster {
     /// GTID tags to write under, for verdicts.
     pub lanes: Arc<Lanes>,
     connections: Arc<Mutex<HashMap<BackendId, Arc<AtomicU32>>>>,
+    logins: Arc<Mutex<HashMap<BackendId, Arc<Semaphore>>>>,
     turn: AtomicUsize,
     probing: CancellationToken,
 }
@@ -75,6 +77,7 @@ impl Cluster {
             topology,
             tls,
             connections: Arc::default(),
+            logins: Arc::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -91,6 +94,8 @@ impl Cluster {
             lanes: Arc::clone(&self.lanes),
             topology: self.topology.clone(),
             connections: Arc::clone(&self.connections),
+            // The number may be another one now.
+            logins: Arc::default(),
             turn: AtomicUsize::new(0),
             config,
             tls,
@@ -161,6 +166,31 @@ impl Cluster {
         match self.config.backend_connections_max {
             Some(max) if count.load(Ordering::Relaxed) > max => None,
             _ => Some(place),
+        }
+    }
+
+    /// Waits for its turn to log in to `backend`, first come first served; the login lasts for as long as the answer is kept.
+    /// `None` if the primary changes before: it may not be the one to log in to any more. Cancel safe.
+    pub async fn login_turn(&self, backend: BackendId) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Semaphore::new(self.config.backend_logins_max));
+            Arc::clone(logins.entry(backend).or_insert_with(new))
+        };
+        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
+            return Some(turn);
+        }
+        let mut changed = self.topology.changed();
+        let now = || {
+            let topology = self.topology.load();
+            (topology.term, topology.primary, topology.backend(backend).is_some_and(|server| server.answers))
+        };
+        let before = now();
+        let overtaken = async { while changed.changed().await.is_ok() && now() == before {} };
+        tokio::select! {
+            biased;
+            turn = turns.acquire_owned() => turn.ok(),
+            () = overtaken => None,
         }
     }
 
@@ -327,5 +357,39 @@ impl Registry {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.registry.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.handle.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AccountConfig, Secret, Source};
+    use crate::topology::Topology;
+    use futures_util::FutureExt as _;
+
+    fn cluster(logins_max: usize) -> Cluster {
+        let account = AccountConfig { user: "holdfast".into(), password: Secret::new("secret") };
+        let config = ClusterConfig {
+            backend_logins_max: logins_max,
+            ..ClusterConfig::new("c", Source::Static { servers: Vec::new() }, account)
+        };
+        let topology = TopologyHandle::fixed(Topology::empty("c".into()));
+        Cluster::new(config, topology, Arc::new(BackendTls::disabled()), CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn logins_to_one_server_take_turns_in_the_order_they_came() {
+        let cluster = cluster(2);
+        let (one, other) = (BackendId(1), BackendId(2));
+        let first = cluster.login_turn(one).await.expect("a turn");
+        let second = cluster.login_turn(one).await.expect("a turn");
+        let (mut third, mut fourth) = (Box::pin(cluster.login_turn(one)), Box::pin(cluster.login_turn(one)));
+        assert!(third.as_mut().now_or_never().is_none() && fourth.as_mut().now_or_never().is_none());
+        assert!(cluster.login_turn(other).await.is_some(), "another server has turns of its own");
+        drop(second);
+        assert!(fourth.as_mut().now_or_never().is_none(), "it came later");
+        let third = third.now_or_never().flatten().expect("its turn");
+        drop((first, third));
+        assert!(fourth.now_or_never().flatten().is_some());
     }
 }

@@ -44,6 +44,8 @@ pub struct ClusterConfig {
     /// `backend_connections_max`: connections to one server. 0 (the default) = `None`: the server's
     /// own max_connections decides.
     pub backend_connections_max: Option<u32>,
+    /// `backend_logins_max`: logins to one server that are under way at the same time; others wait their turn. Default 32.
+    pub backend_logins_max: usize,
     /// `accounts_max`: accounts whose verifier is remembered. Default 10,000.
     pub accounts_max: usize,
     /// `account_ttl_s`: how long a verifier is remembered after its last proof. Default one day.
@@ -69,6 +71,7 @@ impl ClusterConfig {
             drain_deadline: Duration::from_secs(10),
             accept_lost_writes_after: None,
             backend_connections_max: None,
+            backend_logins_max: 32,
             accounts_max: 10_000,
             account_ttl: Duration::from_secs(86_400),
         }

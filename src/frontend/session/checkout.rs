@@ -162,6 +162,9 @@ impl ClientSession {
             };
             if let Err(error) = self.connect(Slot::Follower, &follower, term).await {
                 tracing::debug!(server = %follower.address, %error, "follower takes no connection");
+                if matches!(error, ConnectError::Overtaken) {
+                    continue;
+                }
                 if !matches!(error, ConnectError::Refused(_)) {
                     self.cluster().topology.suspect(follower.id, Hint::ConnectFailed);
                 }
@@ -200,6 +203,9 @@ impl ClientSession {
         let place = cluster
             .place(backend)
             .ok_or_else(|| ConnectError::Protocol("backend_connections_max is reached".to_owned()))?;
+        let Some(_turn) = cluster.login_turn(backend.id).await else {
+            return Err(ConnectError::Overtaken);
+        };
         let credential = self.identity.credential.open();
         let login = self.identity.login(&credential, self.session.schema());
         let target = cluster.target(&backend.address, self.identity.secure);
@@ -221,6 +227,7 @@ impl ClientSession {
         deadline: Instant,
     ) -> Result<(), Unavailable> {
         match error {
+            ConnectError::Overtaken => return Ok(()),
             ConnectError::Unreachable(_) | ConnectError::Timeout(_) | ConnectError::Refused(_) => {}
             ConnectError::CredentialInsufficient
             | ConnectError::Tls(_)
