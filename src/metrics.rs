@@ -72,6 +72,7 @@ names! {
     REPLAYS = "holdfast_replays_total", Counter, "Transactions run again on a new primary: same (they go on), different (1213), failed (1213).";
     VERDICTS = "holdfast_verdicts_total", Counter, "Writes whose answer was lost: committed, not_committed, unknown.";
     FALLBACKS = "holdfast_read_fallbacks_total", Counter, "Reads for which no follower qualified.";
+    FRESH_READS = "holdfast_session_reads_total", Counter, "Reads that had to see what their session had written, by how: follower_known, waited (for a follower), primary.";
     HOLDS = "holdfast_holds_total", Counter, "Statements that had to wait for a server.";
     HOLD_ENDS = "holdfast_hold_ends_total", Counter, "How waiting ended: released, timed_out, abandoned (the client left).";
     HOLDING = "holdfast_holding", Gauge, "Statements waiting for a server now.";
@@ -173,6 +174,22 @@ impl Target {
     const ALL: [(Self, &str); 2] = [(Self::Primary, "primary"), (Self::Follower, "follower")];
 }
 
+/// How a read came to see what its session had written; a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// The follower was known to have it.
+    Known,
+    /// The follower was waited for.
+    Waited,
+    /// It ran on the primary.
+    Primary,
+}
+
+impl Freshness {
+    const ALL: [(Self, &str); 3] =
+        [(Self::Known, "follower_known"), (Self::Waited, "waited"), (Self::Primary, "primary")];
+}
+
 /// A plain number of a worker and the process's counter it is added to.
 struct Tally<C>(Cell<u64>, C);
 
@@ -218,6 +235,8 @@ pub struct WorkerStats {
     received: Tally<Counter>,
     sent: Tally<Counter>,
     server_errors: Tally<Counter>,
+    /// By [`Freshness`].
+    fresh: [Tally<Counter>; 3],
 }
 
 impl WorkerStats {
@@ -234,6 +253,11 @@ impl WorkerStats {
             received: Tally::new(counter!(CLIENT_RECEIVED, &labels)),
             sent: Tally::new(counter!(CLIENT_SENT, &labels)),
             server_errors: Tally::new(counter!(SERVER_ERRORS, &labels)),
+            fresh: Freshness::ALL.map(|(_, how)| {
+                let labels =
+                    [("listener", listener.to_owned()), ("cluster", cluster.to_owned()), ("by", how.to_owned())];
+                Tally::new(counter!(FRESH_READS, &labels))
+            }),
         }
     }
 
@@ -257,6 +281,11 @@ impl WorkerStats {
         self.server_errors.add(1);
     }
 
+    /// A read had to see what its session had written.
+    pub fn fresh(&self, how: Freshness) {
+        self.fresh[how as usize].add(1);
+    }
+
     /// Adds what was counted since the last time to the process's counters.
     pub fn flush(&self) {
         for (durations, counter) in self.queries.iter().flatten() {
@@ -265,7 +294,7 @@ impl WorkerStats {
                 counter.increment(count);
             }
         }
-        [&self.received, &self.sent, &self.server_errors].into_iter().for_each(Tally::flush);
+        [&self.received, &self.sent, &self.server_errors].into_iter().chain(&self.fresh).for_each(Tally::flush);
     }
 }
 

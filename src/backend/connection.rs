@@ -95,6 +95,8 @@ pub struct BackendConnection {
     pub shape: Shape,
     /// What was agreed on at login.
     pub capabilities: Capabilities,
+    /// The proxy has asked for the GTIDs of commits, and was granted them or not.
+    pub tracks_gtids: Option<bool>,
     variables: u64,
     schema: Option<Box<[u8]>>,
     autocommit: bool,
@@ -128,6 +130,7 @@ impl BackendConnection {
             epoch: EPOCH.fetch_add(1, Ordering::Relaxed),
             shape,
             capabilities: connected.capabilities,
+            tracks_gtids: None,
             variables: 0,
             schema: login.database.filter(|d| !d.is_empty()).map(Into::into),
             autocommit: connected.status & STATUS_AUTOCOMMIT != 0,

@@ -166,6 +166,8 @@ flags! {
     IMPURE = 16;
     /// INSERT, REPLACE, UPDATE or DELETE itself: answers how many rows it touched, and can be rolled back.
     DML = 17;
+    /// Sets `@holdfast_consistency`, and nothing else, to what the hint says; with IMPURE: not in words that are understood.
+    CONSISTENCY = 18;
 }
 
 impl Flags {
@@ -223,6 +225,10 @@ pub enum Hint {
     Follower,
     /// `holdfast:strong`: read the newest data.
     Strong,
+    /// `holdfast:session`: read at least what the session has written.
+    Session,
+    /// `holdfast:eventual`: read whatever the next best server has.
+    Eventual,
 }
 
 /// The answer about one text.

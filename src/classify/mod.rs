@@ -13,6 +13,7 @@
 //! statement's body), `statement` (its head).
 
 mod class;
+mod consistency;
 mod diagnostics;
 mod functions;
 mod lexer;
@@ -49,7 +50,14 @@ pub fn classify(sql: &[u8], dialect: Dialect) -> Classified {
     if dialect.multibyte_escape_unsafe && matches!(one.class, Class::Read | Class::Diagnostics) && hides_quotes(sql) {
         one.class = Class::Write;
     }
-    Classified { class: one.class, flags: one.flags, hint: lexer.hint() }
+    let hint = lexer.hint();
+    if one.class == Class::Set
+        && one.flags.contains(Flags::USER_VARIABLE_WRITE)
+        && let Some((flags, hint)) = consistency::asked(sql, dialect)
+    {
+        return Classified { class: one.class, flags, hint };
+    }
+    Classified { class: one.class, flags: one.flags, hint }
 }
 
 /// Could a byte that looks like a backslash or a backtick be the second half of a character?

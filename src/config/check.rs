@@ -131,6 +131,8 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     section.text("read_fallback", word_of(listener::FALLBACKS, &config.read_fallback));
     section.plain("exactly_once", config.exactly_once);
     section.plain("transaction_replay_bytes", config.transaction_replay_bytes);
+    section.text("consistency", word_of(listener::CONSISTENCIES, &config.consistency));
+    section.millis("consistency_wait_ms", config.consistency_wait);
     section.millis("max_lag_ms", config.max_lag.unwrap_or_default());
     section.plain("max_connections", config.max_connections);
     section.limit("max_connections_per_user", config.max_connections_per_user);

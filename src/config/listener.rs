@@ -26,6 +26,8 @@ pub(super) const PROXY_PROTOCOLS: &[(&str, ProxyProtocol)] =
     &[("off", ProxyProtocol::Off), ("optional", ProxyProtocol::Optional), ("required", ProxyProtocol::Required)];
 pub(super) const FALLBACKS: &[(&str, ReadFallback)] =
     &[("primary", ReadFallback::Primary), ("hold", ReadFallback::Hold), ("error", ReadFallback::Error)];
+pub(super) const CONSISTENCIES: &[(&str, Consistency)] =
+    &[("eventual", Consistency::Eventual), ("session", Consistency::Session), ("strong", Consistency::Strong)];
 pub(super) const SOURCES: &[(&str, AccountSource)] =
     &[("pass-through", AccountSource::PassThrough), ("server", AccountSource::Server), ("file", AccountSource::File)];
 const COMPRESSIONS: &[(&str, usize)] = &[("zlib", 0), ("zstd", 1), ("none", 2)];
@@ -81,6 +83,12 @@ fn read_routing(section: &Section, listener: &mut ListenerConfig) {
     set(section.choice("read_fallback", FALLBACKS), &mut listener.read_fallback);
     section.flag("exactly_once", &mut listener.exactly_once);
     section.count("transaction_replay_bytes", 0..=(1 << 30), &mut listener.transaction_replay_bytes);
+    set(section.choice("consistency", CONSISTENCIES), &mut listener.consistency);
+    section.millis("consistency_wait_ms", 0..=60_000, &mut listener.consistency_wait);
+    if listener.mode == ListenerMode::Followers && listener.consistency != Consistency::Eventual {
+        let advice = "cannot be had where everything goes to followers: write mode = \"split\", or leave it out";
+        section.refuse("consistency", advice);
+    }
     section.millis_limit("max_lag_ms", DAY_MS, &mut listener.max_lag);
     section.count("statement_buffer_bytes", 1024..=(1 << 30), &mut listener.statement_buffer_bytes);
     let Some(words) = section

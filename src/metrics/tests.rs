@@ -139,6 +139,7 @@ fn every_metric_is_described_and_used() {
         stats.received(1);
         stats.sent(1);
         stats.server_error();
+        stats.fresh(Freshness::Known);
         let backend = BackendStats::new("c", "b");
         backend.query();
         backend.received(1);

@@ -45,6 +45,8 @@ pub struct Said {
     pub errno: Option<u16>,
     /// The answer to PREPARE.
     pub prepared: Option<Prepared>,
+    /// Its last result ended with an EOF packet, which tells of no change of state.
+    pub plain_eof: bool,
     /// A cursor is open and has rows.
     pub cursor: bool,
     /// Bytes forwarded to the client.
@@ -151,11 +153,13 @@ impl Relay<'_> {
                     said.errno = Some(errno);
                 }
                 Kind::Ok => {
+                    said.plain_eof = false;
                     if let Err(malformed) = self.on_ok(scanner, start, end, said) {
                         return Some(Ended::Malformed(malformed));
                     }
                 }
                 Kind::Eof => {
+                    said.plain_eof = true;
                     if let Ok(status) = status(kind, payload) {
                         self.on_status(status, said);
                     }

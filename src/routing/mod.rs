@@ -4,11 +4,14 @@
 //! single server's answer asks for. When in doubt: the primary.
 
 mod follower;
+mod freshness;
 
 pub use follower::{choose, serves_reads};
+pub use freshness::{Freshness, consistency, freshness};
 
 use crate::classify::{Class, Classified, Flags, Hint};
 use crate::session::{Pin, Session, Slot};
+use crate::types::Consistency;
 
 /// What a listener does with reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +32,32 @@ pub struct Route {
     /// It may be sent again on the other connection, or a new one, if nothing of its answer was forwarded: it changes
     /// nothing and stands outside a transaction.
     pub repeatable: bool,
+    /// It must see what its session has committed.
+    pub fresh: bool,
 }
 
-/// Chooses the connection for `statement`.
+/// Chooses the connection for `statement`; `listener`: how fresh reads are by default.
 #[inline]
-pub fn route(mode: Mode, session: &Session, statement: Classified) -> Route {
+pub fn route(mode: Mode, listener: Consistency, session: &Session, statement: Classified) -> Route {
     let repeatable = statement.class == Class::Read && session.transaction().is_none() && session.autocommit();
     if let Some(slot) = session.transaction() {
         // A named lock taken on a follower would lock nobody out.
         let lock = slot == Slot::Follower && mode == Mode::Split && statement.flags.contains(Flags::LOCK_FUNCTION);
-        return Route { slot: if lock { Slot::Primary } else { slot }, repeatable: false };
+        return Route { slot: if lock { Slot::Primary } else { slot }, repeatable: false, fresh: false };
     }
     let slot = match mode {
         Mode::Primary => Slot::Primary,
         Mode::Followers => Slot::Follower,
         Mode::Split => split(session, statement),
     };
-    Route { slot, repeatable }
+    if mode != Mode::Split || slot == Slot::Primary || statement.class == Class::Diagnostics {
+        return Route { slot, repeatable, fresh: false };
+    }
+    match consistency(listener, session, statement) {
+        Consistency::Eventual => Route { slot, repeatable, fresh: false },
+        Consistency::Session => Route { slot, repeatable, fresh: true },
+        Consistency::Strong => Route { slot: Slot::Primary, repeatable, fresh: false },
+    }
 }
 
 #[inline]
@@ -59,8 +71,7 @@ fn split(session: &Session, statement: Classified) -> Slot {
         Class::Begin { read_only: true } if session.pins().is_empty() => {}
         _ => return Slot::Primary,
     }
-    if statement.hint == Hint::Primary || statement.hint == Hint::Strong || !session.autocommit() || session.one_shot()
-    {
+    if statement.hint == Hint::Primary || !session.autocommit() || session.one_shot() {
         return Slot::Primary;
     }
     // Processes, counters and logs of one server: the one that KILL and writes reach.

@@ -9,7 +9,7 @@ fn session() -> Session {
 }
 
 fn slot(session: &Session, sql: &str) -> Slot {
-    route(Mode::Split, session, classify(sql.as_bytes(), session.dialect())).slot
+    route(Mode::Split, Consistency::Eventual, session, classify(sql.as_bytes(), session.dialect())).slot
 }
 
 #[test]
@@ -72,8 +72,9 @@ fn a_transaction_keeps_everything_where_it_was_opened() {
         let mut session = session();
         session.observe_status(home, STATUS_AUTOCOMMIT | STATUS_IN_TRANS);
         for sql in ["SELECT 1", "INSERT INTO t VALUES (1)", "COMMIT"] {
-            let route = route(Mode::Split, &session, classify(sql.as_bytes(), session.dialect()));
-            assert_eq!(route, Route { slot: home, repeatable: false }, "{sql}");
+            let route =
+                route(Mode::Split, Consistency::Eventual, &session, classify(sql.as_bytes(), session.dialect()));
+            assert_eq!(route, Route { slot: home, repeatable: false, fresh: false }, "{sql}");
         }
     }
 }
@@ -94,8 +95,38 @@ fn modes_override_the_split() {
     let session = session();
     let read = classify(b"SELECT 1", session.dialect());
     let write = classify(b"DELETE FROM t", session.dialect());
-    assert_eq!(route(Mode::Primary, &session, read).slot, Slot::Primary);
-    assert_eq!(route(Mode::Followers, &session, write).slot, Slot::Follower);
-    assert!(route(Mode::Followers, &session, read).repeatable);
-    assert!(!route(Mode::Followers, &session, write).repeatable);
+    assert_eq!(route(Mode::Primary, Consistency::Strong, &session, read).slot, Slot::Primary);
+    assert_eq!(route(Mode::Followers, Consistency::Eventual, &session, write).slot, Slot::Follower);
+    assert!(route(Mode::Followers, Consistency::Eventual, &session, read).repeatable);
+    assert!(!route(Mode::Followers, Consistency::Eventual, &session, write).repeatable);
+}
+
+#[test]
+fn consistency_decides_where_reads_may_go() {
+    let mut session = session();
+    let classified = |sql: &str| classify(sql.as_bytes(), Dialect::default());
+    let go = |session: &Session, listener, sql: &str| {
+        let route = route(Mode::Split, listener, session, classified(sql));
+        (route.slot, route.fresh)
+    };
+    use Consistency::{Eventual, Session as Own, Strong};
+    for (listener, sql, expected) in [
+        (Eventual, "SELECT 1", (Slot::Follower, false)),
+        (Own, "SELECT 1", (Slot::Follower, true)),
+        (Own, "START TRANSACTION READ ONLY", (Slot::Follower, true)),
+        (Own, "/* holdfast:follower */ SELECT f(1)", (Slot::Follower, false)),
+        (Own, "/* holdfast:eventual */ SELECT 1", (Slot::Follower, false)),
+        (Own, "INSERT INTO t VALUES (1)", (Slot::Primary, false)),
+        (Strong, "SELECT 1", (Slot::Primary, false)),
+        (Strong, "START TRANSACTION READ ONLY", (Slot::Primary, false)),
+        (Strong, "/* holdfast:session */ SELECT 1", (Slot::Follower, true)),
+        (Eventual, "/* holdfast:session */ SELECT 1", (Slot::Follower, true)),
+        (Eventual, "/* holdfast:strong */ SELECT 1", (Slot::Primary, false)),
+    ] {
+        assert_eq!(go(&session, listener, sql), expected, "{listener:?}: {sql}");
+    }
+    session.ran_on(Slot::Follower);
+    assert_eq!(go(&session, Strong, "SHOW WARNINGS"), (Slot::Follower, false), "where they are");
+    session.observe_status(Slot::Follower, STATUS_AUTOCOMMIT | STATUS_IN_TRANS);
+    assert_eq!(go(&session, Strong, "SELECT 1"), (Slot::Follower, false), "in its transaction");
 }

@@ -5,17 +5,21 @@
 //! state does a connection still lack, what ties the session to its primary connection. It knows no socket; the two backend
 //! connections a session may hold are just [`Slot`]s here.
 
+mod commits;
 mod pins;
 mod recorder;
 mod statements;
 mod variables;
+mod written;
 
 pub use pins::{Pin, Pins};
 pub use recorder::{AnswerDigest, Recorded, Recorder};
 pub use statements::{Remote, Statement, Statements};
 pub use variables::{Set, Variables, numeric};
+pub use written::{Written, read as read_gtids};
 
 use crate::classify::{Class, Classified, Dialect, Flags, Flavor};
+use crate::types::Consistency;
 use crate::wire::session_track::{
     Change, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, TrackedVariables,
 };
@@ -87,6 +91,12 @@ pub struct Session {
     committed: Vec<Box<[u8]>>,
     /// The client has a hand in its transactions' GTIDs, or will not have them told.
     steers_gtids: bool,
+    /// What the client has asked for by `SET @holdfast_consistency`.
+    consistency: Option<Consistency>,
+    /// What it has committed.
+    pub written: Written,
+    /// sql_log_bin=OFF: what it commits stays on its server.
+    unlogged: bool,
 }
 
 impl Session {
@@ -108,6 +118,9 @@ impl Session {
             insert_id: 0,
             committed: Vec::new(),
             steers_gtids: false,
+            consistency: None,
+            written: Written::default(),
+            unlogged: false,
             reported: false,
             tracks_all: false,
         }
@@ -133,7 +146,7 @@ impl Session {
         self.tracked = TrackedVariables::default();
         self.insert_id = 0;
         self.committed.clear();
-        self.steers_gtids = false;
+        (self.steers_gtids, self.unlogged, self.consistency) = (false, false, None);
         self.dialect.multibyte_escape_unsafe = multibyte;
     }
 
@@ -201,6 +214,9 @@ impl Session {
         if statement.class == Class::Read && flags.is_empty() && !self.one_shot {
             return;
         }
+        if flags.contains(Flags::CONSISTENCY) {
+            self.consistency = commits::consistency(statement.hint);
+        }
         self.one_shot = flags.contains(Flags::ONE_SHOT_TRANSACTION)
             || (self.one_shot && matches!(statement.class, Class::Set | Class::Diagnostics | Class::Empty));
         for (flag, pin) in [
@@ -227,7 +243,8 @@ impl Session {
     /// True for a SET whose system variables a server did not report though it should have: MariaDB 10.11 is silent about
     /// `SET @@x = …`. What was set then can't be carried to another connection.
     fn is_unseen(&self, flags: Flags) -> bool {
-        let told = Flags::GLOBAL_SET | Flags::SET_ROLE | Flags::ONE_SHOT_TRANSACTION | Flags::SESSION_TRACK;
+        let told = Flags::GLOBAL_SET | Flags::SET_ROLE | Flags::ONE_SHOT_TRANSACTION;
+        let told = told | Flags::SESSION_TRACK | Flags::CONSISTENCY;
         let only_user_variables = flags.contains(Flags::USER_VARIABLE_WRITE);
         !flags.intersects(told) && (!only_user_variables || matches!(self.dialect.flavor, Flavor::MariaDb { .. }))
     }
@@ -290,10 +307,7 @@ impl Session {
             return;
         }
         if let Some(gtids) = change.gtids() {
-            if slot == Slot::Primary && self.committed.len() < COMMITTED_MAX {
-                self.committed.push(gtids.into());
-            }
-            return;
+            return self.observe_commit(slot, gtids);
         }
         for (name, value) in change.variables() {
             self.observe_variable(slot, name, value);
@@ -312,27 +326,13 @@ impl Session {
         self.insert_id = id;
     }
 
-    /// What the primary has told of commits since the last call: GTID sets as text.
-    #[inline]
-    pub fn take_committed(&mut self) -> Vec<Box<[u8]>> {
-        std::mem::take(&mut self.committed)
-    }
-
-    /// True if the client has set gtid_next, or wants commits not to be told: the proxy leaves both alone then.
-    pub fn steers_gtids(&self) -> bool {
-        self.steers_gtids
-    }
-
-    /// True if the client has asked to be told of GTIDs.
-    pub fn wants_gtids(&self) -> bool {
-        self.variables.get(b"session_track_gtids").is_some_and(|value| value != b"OFF")
-    }
-
     fn observe_variable(&mut self, slot: Slot, name: &[u8], value: &[u8]) {
         self.reported |= name != b"statement_id";
         match name {
             b"statement_id" => return,
             b"session_track_system_variables" => self.tracks_all = true,
+            b"last_gtid" => self.observe_commit(slot, value),
+            b"sql_log_bin" => self.unlogged = value == b"OFF",
             b"gtid_next" => self.steers_gtids = true,
             b"session_track_gtids" => self.steers_gtids |= value == b"OFF",
             b"sql_mode" => self.dialect.mode.ansi_quotes = contains(value, b"ANSI_QUOTES"),

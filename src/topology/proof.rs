@@ -131,7 +131,7 @@ pub fn next(previous: &Topology, servers: &[Server], memory: &Memory, limits: &L
     let mut conflicts = Vec::new();
     let verdict = if grouped { group::judge(&case, &mut conflicts) } else { sets::judge(&case, &mut conflicts) };
 
-    let mut next = Topology { backends: Vec::with_capacity(servers.len()), ..previous.clone() };
+    let mut next = Topology { backends: Vec::with_capacity(servers.len()), grouped, ..previous.clone() };
     apply(&mut next, &case, &verdict, now);
     labels::compare(&case, next.primary, &mut conflicts);
     next.conflicts = conflicts;
@@ -202,6 +202,7 @@ fn describe(case: &Case<'_>, server: &Server, verdict: &Verdict, grouped: bool) 
         serving,
         answers: server.failure.is_none() && case.witness(server.id).is_some(),
         lag_ms: if standing.role == Role::Primary { Some(0) } else { server.lag_ms },
+        gtids: report.and_then(|report| report.gtids.clone()),
         evidence: standing.evidence.into(),
         server_uuid: report.and_then(|report| report.server_uuid.clone()),
         server_id: report.map(|report| report.server_id),

@@ -6,7 +6,7 @@
 
 use super::kubernetes::PodFacts;
 use super::kubernetes::pod::called;
-use crate::types::{Address, BackendId, ClusterName, Role, Term};
+use crate::types::{Address, BackendId, ClusterName, Gtids, Role, Term};
 use std::sync::Arc;
 
 /// Which family of servers speaks here.
@@ -79,6 +79,8 @@ pub struct Backend {
     /// How far behind the primary it was at its last answer, in milliseconds: the true lag lies between this and this plus
     /// one probe interval. 0 for the primary. `None`: not known (no GTIDs, or no primary was seen yet).
     pub lag_ms: Option<u64>,
+    /// What it had executed at its last answer. `None`: no GTIDs, or too long a set. Changes without a new version.
+    pub gtids: Option<Arc<Gtids>>,
     /// Why it has this role, in words for a person.
     pub evidence: Arc<str>,
     /// `@@server_uuid` (MySQL) at its last answer.
@@ -102,6 +104,7 @@ impl Backend {
             serving: Serving::No { reason: "not asked yet".into() },
             answers: false,
             lag_ms: None,
+            gtids: None,
             evidence: "not asked yet".into(),
             server_uuid: None,
             server_id: None,
@@ -231,6 +234,8 @@ pub struct Topology {
     pub backends: Vec<Backend>,
     /// What listeners mirror; `None` until a server has answered.
     pub server: Option<ServerFacade>,
+    /// Its servers are set up for group replication: what the group has taken comes to each of them.
+    pub grouped: bool,
     /// The server that was last proven primary, also while there is none.
     pub last_primary: Option<LastPrimary>,
     /// When the primary last changed (to another, to none, or back), Unix time in milliseconds.
@@ -254,6 +259,7 @@ impl Topology {
             doubt: true,
             backends: Vec::new(),
             server: None,
+            grouped: false,
             last_primary: None,
             since_unix_ms: 0,
             why: "no server has been asked yet".into(),

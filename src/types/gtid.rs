@@ -123,6 +123,11 @@ impl GtidSet {
         Self { sources: carries.map(|(source, ranges)| (source.clone(), ranges.clone())).collect() }
     }
 
+    /// How many ranges it takes to write it down.
+    pub fn pieces(&self) -> usize {
+        self.sources.values().map(Intervals::pieces).sum()
+    }
+
     /// How many transactions.
     pub fn count(&self) -> u64 {
         self.sources.values().map(Intervals::count).fold(0, u64::saturating_add)
@@ -222,11 +227,50 @@ impl Gtids {
         }
     }
 
+    /// What either has; `None` between the two families.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::MySql(ours), Self::MySql(theirs)) => Some(Self::MySql(ours.union(theirs))),
+            (Self::MariaDb(ours), Self::MariaDb(theirs)) => Some(Self::MariaDb(ours.union(theirs))),
+            (Self::MySql(_), Self::MariaDb(_)) | (Self::MariaDb(_), Self::MySql(_)) => None,
+        }
+    }
+
+    /// Of this, what a server at `other` has, too; of a position the domains in which it is that far. `None` between the
+    /// two families.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::MySql(ours), Self::MySql(theirs)) => Some(Self::MySql(ours.subtract(&ours.subtract(theirs)))),
+            (Self::MariaDb(ours), Self::MariaDb(theirs)) => Some(Self::MariaDb(ours.subtract(&ours.subtract(theirs)))),
+            (Self::MySql(_), Self::MariaDb(_)) | (Self::MariaDb(_), Self::MySql(_)) => None,
+        }
+    }
+
+    /// How many ranges, or domains, it takes to write it down.
+    pub fn pieces(&self) -> usize {
+        match self {
+            Self::MySql(set) => set.pieces(),
+            Self::MariaDb(position) => position.domains(),
+        }
+    }
+
     /// Nothing executed at all?
     pub fn is_empty(&self) -> bool {
         match self {
             Self::MySql(set) => set.is_empty(),
             Self::MariaDb(position) => position.is_empty(),
+        }
+    }
+}
+
+impl fmt::Display for Gtids {
+    /// As its server prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MySql(set) => set.fmt(f),
+            Self::MariaDb(position) => position.fmt(f),
         }
     }
 }

@@ -51,6 +51,18 @@ impl ClusterId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub u32);
 
+/// How fresh a client's reads are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// As fresh as the follower that answers.
+    #[default]
+    Eventual,
+    /// Each session sees at least what it has committed itself.
+    Session,
+    /// Each read sees every commit that any client was told of before the read began.
+    Strong,
+}
+
 /// The connection id a client sees in the handshake and may `KILL`: the proxy's own, at or above
 /// [`SessionId::FIRST`], so that it is never one of a server's own small connection ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 //! Version comments are code when the server's version is high enough; a doubtful one is an error here, which makes the
 //! statement something else than a read. Checked on MySQL 9.7.4 and MariaDB 10.11.19; manual 11.7.
 
+use super::super::consistency::consistency;
 use super::*;
 
 /// MariaDB skips `/*!50700 ... */` up to here: MySQL's versions that never were MariaDB's.
@@ -146,9 +147,7 @@ fn parse_hint(body: &[u8]) -> Hint {
         Hint::Primary
     } else if wish.eq_ignore_ascii_case(b"follower") {
         Hint::Follower
-    } else if wish.eq_ignore_ascii_case(b"strong") {
-        Hint::Strong
     } else {
-        Hint::None
+        consistency(wish).unwrap_or_default()
     }
 }

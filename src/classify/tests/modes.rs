@@ -114,6 +114,8 @@ fn hints() {
         ("SELECT /*HOLDFAST : Follower*/ 1", Hint::Follower),
         ("/* x */ -- y\n /* holdfast:strong */ select 1", Hint::Strong),
         ("( /* holdfast:strong */ select 1)", Hint::Strong),
+        ("SELECT /* holdfast:session */ 1", Hint::Session),
+        ("/* holdfast: eventual */ SELECT 1", Hint::Eventual),
         ("SELECT 1 /* holdfast:primary */", Hint::None),
         ("SELECT '/* holdfast:primary */'", Hint::None),
         ("SELECT /* holdfast:nonsense */ 1", Hint::None),

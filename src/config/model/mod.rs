@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::network::Network;
+pub use crate::types::Consistency;
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +152,10 @@ pub struct ListenerConfig {
     pub exactly_once: bool,
     /// `transaction_replay_bytes`: transactions up to this size are run again on the new primary. Default 1 MiB; 0: never.
     pub transaction_replay_bytes: usize,
+    /// `consistency`: how fresh reads are where neither the session nor the statement says so. Default eventual.
+    pub consistency: Consistency,
+    /// `consistency_wait_ms`: how long a read waits for its follower to have what its session has written. Default 100 ms.
+    pub consistency_wait: Duration,
     /// `max_lag_ms`: a follower further behind gets no reads. 0 = `None`: no bound. Default 10 s.
     pub max_lag: Option<Duration>,
     /// `account_source`: asked in this order; not empty, no repetition. Default pass-through alone.
@@ -186,6 +191,8 @@ impl ListenerConfig {
             read_fallback: ReadFallback::Primary,
             exactly_once: false,
             transaction_replay_bytes: 1 << 20,
+            consistency: Consistency::Eventual,
+            consistency_wait: Duration::from_millis(100),
             max_lag: Some(Duration::from_secs(10)),
             account_source: vec![AccountSource::PassThrough],
             account_file: None,

@@ -307,7 +307,7 @@ impl ClientSession {
 
     /// Drops the connection in `slot` between statements and says what that means: an error inside a transaction, the
     /// session's end if it held what can't be rebuilt, else nothing. `quiet`: the connection itself was alive.
-    fn lose(&mut self, slot: Slot, quiet: bool) -> Result<(), Unavailable> {
+    pub(super) fn lose(&mut self, slot: Slot, quiet: bool) -> Result<(), Unavailable> {
         let lost_transaction = self.drop_connection(slot, (!quiet).then_some(Hint::ConnectionLost));
         if slot == Slot::Primary
             && let Some(pin) = self.session.pins().lost_with_connection()

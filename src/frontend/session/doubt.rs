@@ -39,6 +39,8 @@ impl ClientSession {
 
     /// Finds out what became of it, on the new primary, and goes on from there.
     pub(super) async fn resolve(&mut self, request: &Request, doubt: Doubt) -> Attempt {
+        // Whatever it was, its GTIDs were in the answer.
+        self.session.written.lose_track();
         let verdict = match self.verdict().await {
             Ok(verdict) => verdict,
             Err(end) => return Attempt::End(end),

@@ -134,7 +134,7 @@ impl ClientSession {
         let mut payload = BytesMut::new();
         rewrite(&ok, &self.tracking, how, &mut payload);
         if commit.is_some() {
-            self.lane.answered(self.session.take_committed());
+            self.answered(request, false, &Said::default());
             let Self { session, primary, .. } = self;
             if let Some(connection) = primary.as_mut() {
                 connection.is_current(session);

@@ -10,6 +10,7 @@
 //! | a write or COMMIT, answer lost | error 1105 / 08007: outcome unknown |
 
 use super::checkout::Unavailable;
+use super::freshness::is_not_understood;
 use super::lost::Lost;
 use super::replay;
 use super::{ClientSession, End, Incoming};
@@ -89,15 +90,20 @@ impl ClientSession {
         {
             return self.unavailable(request, unavailable).await;
         }
+        if is_not_understood(request.statement) {
+            return self.refuse_consistency(&request).await;
+        }
         let was_open = self.session.transaction().is_some();
         if !was_open {
             self.recorder.begin(self.session.insert_id());
         }
         let route = match request.only {
-            Some(slot) => Route { slot, repeatable: request.repeatable },
+            Some(slot) => Route { slot, repeatable: request.repeatable, fresh: false },
             None => {
-                let route = routing::route(self.mode, &self.session, request.statement);
+                let listener = self.around.inside.gate.listener.config.consistency;
+                let route = routing::route(self.mode, listener, &self.session, request.statement);
                 Route {
+                    fresh: route.fresh && request.answer != Answer::Prepared,
                     repeatable: route.repeatable || (request.repeatable && self.session.transaction().is_none()),
                     ..route
                 }
@@ -150,6 +156,12 @@ impl ClientSession {
                 }
                 Err(unavailable) => return self.unavailable(request, unavailable).await,
             };
+            if route.fresh {
+                slot = match self.freshen(slot, deadline).await {
+                    Ok(slot) => slot,
+                    Err(unavailable) => return self.unavailable(request, unavailable).await,
+                };
+            }
             match self.attempt(&mut request, slot, route.repeatable).await {
                 Attempt::Failed(error, 1) if self.is_replayable(&request, &error) => {
                     match Box::pin(self.replay(deadline)).await {
@@ -210,8 +222,13 @@ impl ClientSession {
             Ok(owned) => owned,
             Err(why) => return self.prepare_failed(why, slot),
         };
-        if slot == Slot::Primary && self.lane.is_wanted() {
-            if let Err(again) = self.ready_lane(request.statement).await {
+        if slot == Slot::Primary {
+            if self.lane.is_wanted()
+                && let Err(again) = self.ready_lane(request.statement).await
+            {
+                return again;
+            }
+            if let Err(again) = self.ready_tracking(request).await {
                 return again;
             }
             if self.commits_apart(request) {
@@ -221,7 +238,10 @@ impl ClientSession {
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
         let withhold = self.withhold(request, slot, was_open);
-        let hide_gtids = slot == Slot::Primary && self.lane.begin() && !self.session.wants_gtids();
+        if slot == Slot::Primary {
+            self.lane.begin();
+        }
+        let hide_gtids = self.hides_gtids(slot);
         let records = slot == Slot::Primary && self.records(request, was_open);
         let Self { client, session, primary, follower, tracking, handle, .. } = self;
         let Some(connection) = (match slot {
@@ -269,7 +289,7 @@ impl ClientSession {
                 connection.is_current(session);
                 connection.count();
                 if slot == Slot::Primary {
-                    self.lane.answered(session.take_committed());
+                    self.answered(request, was_open, &said);
                 }
                 if sent.is_err() {
                     // The server refused the upload and closes; what the client still sends can't be told apart.
@@ -353,6 +373,6 @@ impl ClientSession {
 }
 
 /// What `execute` answers when the client got an error that was not relayed.
-fn failed() -> Said {
+pub(super) fn failed() -> Said {
     Said { errno: Some(1105), ..Said::default() }
 }

@@ -35,13 +35,12 @@ impl Lane {
         self.wanted
     }
 
-    /// Something is sent that may be committed; true if it is under a lane.
+    /// Something is sent that may be committed.
     #[inline]
-    pub fn begin(&mut self) -> bool {
+    pub fn begin(&mut self) {
         if let Some(lease) = &mut self.lease {
             lease.begin();
         }
-        self.lease.is_some()
     }
 
     /// It was answered, and these commits were told of.
@@ -98,7 +97,7 @@ impl ClientSession {
         let track = if self.session.wants_gtids() { "" } else { ", SESSION session_track_gtids=OWN_GTID" };
         let Some(connection) = self.primary.as_mut() else { return Ok(()) };
         match connection.statement(format!("SET SESSION gtid_next='{tag}'{track}")).await {
-            Ok(_) => self.lane.lease = lease,
+            Ok(_) => (connection.tracks_gtids, self.lane.lease) = (Some(true), lease),
             Err(BringError::Broken(_)) => {
                 self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
                 return Err(Attempt::Again(Slot::Primary));

@@ -115,6 +115,9 @@ impl ClientSession {
     /// The connection ended before the answer did.
     pub(super) fn backend_lost(&mut self, request: &Request, slot: Slot, lost: Lost) -> Attempt {
         self.drop_connection(slot, Some(Hint::ConnectionLost));
+        if slot == Slot::Primary && request.statement.class != Class::Read {
+            self.session.written.lose_track();
+        }
         if self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed) {
             return Attempt::End(End::Killed);
         }

@@ -18,6 +18,7 @@ mod diagnostics;
 mod doubt;
 mod exactly;
 mod execute;
+mod freshness;
 mod hold;
 mod kill;
 mod lane;
@@ -87,6 +88,8 @@ pub struct ClientSession {
     left: Option<(BackendId, Term)>,
     /// The open transaction on the primary, for another one.
     recorder: Recorder,
+    /// What is known of the follower.
+    fresh: freshness::Fresh,
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -130,6 +133,7 @@ impl ClientSession {
             lane: lane::Lane::new(wants_lane),
             left: None,
             recorder: Recorder::new(replay_bytes),
+            fresh: freshness::Fresh::default(),
             pinned: (Pins::default(), Vec::new()),
         }
     }

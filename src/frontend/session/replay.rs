@@ -189,7 +189,8 @@ impl ClientSession {
                 Err(PrepareFailed::Refused(_) | PrepareFailed::Gone) => return Replayed::Different,
             }
         }
-        let hide_gtids = self.lane.begin() && !self.session.wants_gtids();
+        self.lane.begin();
+        let hide_gtids = self.hides_gtids(Slot::Primary);
         let Self { client, session, primary, tracking, handle, lane, .. } = self;
         let Some(connection) = primary.as_mut() else { return Replayed::Lost };
         if connection.send(&packet).await.is_err() {

@@ -114,6 +114,7 @@ impl ClientSession {
             Slot::Follower => follower,
         };
         let Some(connection) = connection else { return Ok(()) };
+        connection.tracks_gtids = None;
         // Tracking was reset with the rest.
         match connection.track().await {
             Ok(ok) => {

@@ -13,6 +13,10 @@ impl Intervals {
         self.ranges.is_empty()
     }
 
+    pub(super) fn pieces(&self) -> usize {
+        self.ranges.len()
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.ranges.iter().map(|(first, last)| last - first + 1).fold(0, u64::saturating_add)
     }

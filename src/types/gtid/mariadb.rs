@@ -22,6 +22,11 @@ impl GtidPosition {
         self.domains.is_empty()
     }
 
+    /// How many domains.
+    pub fn domains(&self) -> usize {
+        self.domains.len()
+    }
+
     /// Is this position at or behind `other`'s in every domain of `other`? The same number from another server is not the
     /// same transaction.
     pub fn contains(&self, other: &Self) -> bool {
