@@ -220,6 +220,14 @@ fn answers_are_those_of_the_write_alone() {
     assert_eq!(direct("SELECT COUNT(*) FROM app.t WHERE v = 60").expect("rows"), [["0"]]);
     client.query("COMMIT").expect("committed");
     client.query("SET autocommit=1").expect("set");
+    // What is not logged has no GTID: it is sent as it is, and its outcome stays unknown if it is lost.
+    client.query("SET sql_log_bin=0").expect("set");
+    client.send_query("INSERT INTO app.t(v) SELECT 65 FROM DUAL WHERE SLEEP(60) = 0");
+    let running = "SELECT id FROM information_schema.processlist WHERE info LIKE 'INSERT INTO app.t(v) SELECT 65%'";
+    until("it runs", SOON, || !direct(running).expect("rows").is_empty());
+    direct(&format!("KILL {}", direct(running).expect("rows")[0][0])).expect("killed");
+    assert_eq!(client.read().expect_err("nobody knows").state(), (1105, "08007"));
+    let mut client = proxy.client();
     // Tables that are locked stay so.
     client.query("LOCK TABLES app.t WRITE").expect("locked");
     ok(&mut client, "INSERT INTO app.t(v) VALUES (70)").expect("OK");

@@ -70,9 +70,9 @@ impl Prover {
         let place = cluster.place(server).ok_or_else(|| {
             ConnectError::Protocol(format!("backend_connections_max is reached for {}", server.address))
         })?;
-        let Some(_turn) = cluster.login_turn(server.id).await else {
-            return Err(ConnectError::Overtaken);
-        };
+        let limit = cluster.config.hold_max;
+        let turn = tokio::time::timeout(limit, cluster.login_turn(server.id)).await;
+        let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(limit))? else { return Err(ConnectError::Overtaken) };
         let target = cluster.target(&server.address, login.capabilities.has(Capabilities::SSL));
         let opened = BackendConnection::open(&target, login, server.id, term, place).await;
         metrics::backend_connect(&cluster.name.0, &server.address.to_string(), opened.is_ok());

@@ -38,6 +38,9 @@ const WINDOW: usize = 64 * 1024;
 /// fails on a packet that is spread over more than two, which servers do not do below 16 MiB.
 const WINDOW_COMPRESSED: usize = 1024 * 1024;
 
+/// Bytes of an answer beyond which nobody wants its digest.
+pub const DIGEST_MAX: u64 = 16 << 20;
+
 /// What a response said, as far as it came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said {
@@ -242,7 +245,9 @@ impl Relay<'_> {
         if n == 0 {
             return Ok(());
         }
-        if let Some(digest) = &mut self.digest {
+        if let Some(digest) = &mut self.digest
+            && said.forwarded <= DIGEST_MAX
+        {
             digest.update(&self.backend.input[..n]);
         }
         if self.forwards {

@@ -112,7 +112,7 @@ impl ClientSession {
             if self.primary.is_some() || self.adopt(primary.id, term) {
                 continue;
             }
-            match self.connect(Slot::Primary, &primary, term).await {
+            match self.connect(Slot::Primary, &primary, term, deadline).await {
                 Ok(()) => {}
                 Err(ConnectError::Refused(err)) if !is_passing(&err) => return Err(Unavailable::Refused(err)),
                 Err(error) => self.failed(&primary, &error, &mut changed, deadline).await?,
@@ -160,7 +160,7 @@ impl ClientSession {
                     }
                 }
             };
-            if let Err(error) = self.connect(Slot::Follower, &follower, term).await {
+            if let Err(error) = self.connect(Slot::Follower, &follower, term, deadline).await {
                 tracing::debug!(server = %follower.address, %error, "follower takes no connection");
                 if matches!(error, ConnectError::Overtaken) {
                     continue;
@@ -198,12 +198,19 @@ impl ClientSession {
     }
 
     /// Connects `slot` to `backend` as the client.
-    async fn connect(&mut self, slot: Slot, backend: &Backend, term: Term) -> Result<(), ConnectError> {
+    async fn connect(
+        &mut self,
+        slot: Slot,
+        backend: &Backend,
+        term: Term,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
         let cluster = self.cluster().clone();
         let place = cluster
             .place(backend)
             .ok_or_else(|| ConnectError::Protocol("backend_connections_max is reached".to_owned()))?;
-        let Some(_turn) = cluster.login_turn(backend.id).await else {
+        let turn = tokio::time::timeout_at(deadline, cluster.login_turn(backend.id)).await;
+        let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(cluster.config.hold_max))? else {
             return Err(ConnectError::Overtaken);
         };
         let credential = self.identity.credential.open();

@@ -27,6 +27,10 @@ impl ClientSession {
     /// What is in doubt, where a lane has the verdict on it.
     pub(super) fn doubt(&self, request: &Request, lost: &Lost) -> Option<Doubt> {
         let untold = lost.whole && lost.said.forwarded == 0 && !self.is_killed();
+        // What is not written to the binary log has no GTID.
+        if self.session.is_unlogged() {
+            return None;
+        }
         if !untold || self.lane.lease.is_none() || self.session.pins().lost_with_connection().is_some() {
             return None;
         }

@@ -57,6 +57,7 @@ impl ClientSession {
             && !request.incoming.streamed
             && self.session.autocommit()
             && self.session.transaction().is_none()
+            && !self.session.is_unlogged()
             && !self.session.pins().contains(Pin::TableLock)
     }
 

@@ -17,7 +17,7 @@ use super::{ClientSession, UNSEEN};
 use crate::classify::{Class, Classified, Flags};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
-use crate::relay::{Context256, Ended, Relay, Said};
+use crate::relay::{Context256, DIGEST_MAX, Ended, Relay, Said};
 use crate::session::{AnswerDigest, Recorded, Slot};
 use crate::topology::Hint;
 use crate::wire::capabilities::Capabilities;
@@ -87,7 +87,7 @@ impl ClientSession {
         let chained = matches!(class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
         let outside = matches!(class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
         let state = outside || chained || request.statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET);
-        let spoils = state || said.cursor || request.incoming.streamed;
+        let spoils = state || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
         let whole = digest.filter(|_| !spoils).and_then(|digest| {
             let packet = self.packet_with_types(request, owned)?;
             Some(Recorded { packet, prepared: request.prepared, class, answer: finish(digest) })

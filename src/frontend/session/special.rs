@@ -255,6 +255,8 @@ impl ClientSession {
         let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(self.session.schema(), dialect, STATEMENTS_MAX);
         self.tracking = tracking(&self.identity, &self.session);
+        // Another account may have what the last one may not.
+        self.lane = super::lane::Lane::new(self.around.inside.gate.listener.config.exactly_once);
     }
 
     async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
