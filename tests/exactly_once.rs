@@ -71,7 +71,8 @@ fn a_killed_primary_costs_nobody_an_error() {
 /// The same where a person, or somebody's operator, promotes a replica: what it has received is all that counts.
 #[test]
 fn a_promotion_costs_nobody_an_error() {
-    let set = ReplicaSet::start(SetOptions::semisync());
+    // With two replicas a person may promote the one that has not received all: then the proxy waits for a better one.
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::semisync() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
     set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {TABLE}"));
     wait_lanes(&proxy, set.server(0));
