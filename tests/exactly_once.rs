@@ -78,6 +78,10 @@ fn a_promotion_costs_nobody_an_error() {
     wait_lanes(&proxy, set.server(0));
     let load = Load::start(proxy.port(), CLIENTS);
     set.server(0).kill9();
+    // What was acknowledged has been received, and may not have been applied yet: a promotion throws the rest away.
+    let received = "SELECT GTID_SUBSET(received_transaction_set, @@global.gtid_executed) FROM \
+         performance_schema.replication_connection_status WHERE channel_name = ''";
+    until("all that was received is applied", SOON, || set.server(1).one(received) == "1");
     set.promote(1);
     load.wait_more(5);
     let outcome = load.stop();
@@ -236,6 +240,45 @@ fn answers_are_those_of_the_write_alone() {
     assert!(direct(waits).is_err(), "the lock is still held");
     client.query("UNLOCK TABLES").expect("unlocked");
     assert_eq!(direct("SELECT COUNT(*) FROM app.t WHERE v IN (60, 70)").expect("rows"), [["2"]]);
+}
+
+/// Two proxies never write under the same tags; one that comes after another has ended uses the tags of that one again.
+#[test]
+fn proxies_share_no_lane_and_use_those_of_the_gone_again() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let options = || Options::servers(set.servers().iter().map(Server::addr));
+    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT)"));
+    set.wait_synced();
+    let blocks = || {
+        let executed = set.server(0).one("SELECT @@global.gtid_executed");
+        let tags = executed.split([':', ',']).filter_map(|part| part.strip_prefix("holdfast_")?.split_once('_'));
+        tags.map(|(block, _)| block.to_owned()).collect::<HashSet<_>>()
+    };
+    let write =
+        |proxy: &Proxy| proxy.client().query("INSERT INTO app.tagged VALUES (NULL)").map(drop).expect("a write");
+    let first = proxy_of(options());
+    wait_lanes(&first, set.server(0));
+    let mut stays = first.client();
+    stays.query("INSERT INTO app.tagged VALUES (NULL)").expect("a write");
+    assert_eq!(blocks(), HashSet::from(["0".to_owned()]));
+    let second = proxy_of(options());
+    until("the second has tags of its own", SOON, || {
+        write(&second);
+        blocks().contains("1")
+    });
+    drop((stays, first));
+    let third = proxy_of(options());
+    let used = || set.server(0).one("SELECT GTID_SUBTRACT(@@global.gtid_executed, '') LIKE '%holdfast_2_%'");
+    let of_block = || {
+        let executed = set.server(0).one("SELECT @@global.gtid_executed");
+        executed.split(":holdfast_0_").skip(1).map(str::to_owned).collect::<String>()
+    };
+    let before = of_block();
+    until("the third uses those of the first again", SOON, || {
+        write(&third);
+        of_block() != before
+    });
+    assert_eq!((used().as_str(), blocks().len()), ("0", 2), "and no others");
 }
 
 /// `holdfast check --connect` says before the first client does.

@@ -6,8 +6,8 @@
 //!                                 └──────────────────────────┴──────── again, after a while ◄─┘
 //! ```
 //!
-//! The coordinator says which block: another one when the primary's lock is somebody else's, or when a follower's stays so.
-//! Lanes may be taken while the lock is held on the primary and on all followers that answer.
+//! The coordinator says which block: another one when a lock stays somebody else's, and none of ours is in use. Lanes may be
+//! taken while the lock is held on the primary and on all followers that answer.
 
 use super::lanes::{Access, Claim, Lanes};
 use crate::backend::{ConnectTarget, LoginRequest, connect, query_text};
@@ -28,8 +28,8 @@ const BLOCKS: u32 = 64;
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often the claims are compared with what is needed; changes of the topology are looked at once.
 const TICK: Duration = Duration::from_millis(250);
-/// Ticks for which a follower's lock may be somebody else's before another block is tried.
-const PATIENCE: u32 = 12;
+/// How long a lock may be somebody else's before another block is tried: a proxy that has just ended has its for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Questions that may wait for a server.
 const QUESTIONS_MAX: usize = 4096;
 /// Longest answer, bytes: `gtid_executed` is most of it.
@@ -42,10 +42,14 @@ const COLLATION: u16 = 45;
 /// The connection is to outlive the server's patience with idle ones.
 const PREPARE: &str = "SET SESSION wait_timeout=2592000";
 
-/// What was committed, what the group has decided on and is yet to be applied, whether the lock is ours.
-const LOOK: &str = "SELECT @@global.gtid_executed, (SELECT received_transaction_set \
-     FROM performance_schema.replication_connection_status WHERE channel_name = 'group_replication_applier'), \
-     COALESCE(IS_USED_LOCK('{LOCK}') = CONNECTION_ID(), 0)";
+/// What was committed, and whether the lock is ours; what was received: of the group, which has decided on it, and otherwise.
+const LOOK: &str = "SELECT 'executed', @@global.gtid_executed, COALESCE(IS_USED_LOCK('{LOCK}') = CONNECTION_ID(), 0) \
+     UNION ALL SELECT IF(channel_name = 'group_replication_applier', 'decided', 'received'), received_transaction_set, NULL \
+     FROM performance_schema.replication_connection_status";
+/// Limit for an answer: a connection that takes longer is given up, and with it the lock.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How often an idle connection is asked whether the lock is still ours.
+const PING: Duration = Duration::from_secs(5);
 
 /// What a server is asked.
 pub(super) enum Question {
@@ -60,6 +64,8 @@ pub(super) enum Question {
 pub(super) struct Looked {
     /// Every transaction that is committed there, or decided on by its group.
     pub stands: Arc<GtidSet>,
+    /// What came by replication from another server; all of it may be applied, or not yet.
+    pub received: Arc<GtidSet>,
     /// The block's lock is ours.
     pub ours: bool,
     /// Since when, without a break.
@@ -70,7 +76,7 @@ pub(super) struct Looked {
 pub async fn run(lanes: Arc<Lanes>, topology: TopologyHandle, stop: CancellationToken) {
     let claiming = async {
         lanes.wanted().await;
-        Coordinator::new(lanes, topology).run().await;
+        tokio::join!(look_after_parked(Arc::clone(&lanes)), Coordinator::new(lanes, topology).run());
     };
     stop.run_until_cancelled(claiming).await;
 }
@@ -80,13 +86,13 @@ struct Coordinator {
     topology: TopologyHandle,
     block: watch::Sender<u32>,
     holders: HashMap<BackendId, (Address, DropGuard)>,
-    /// Ticks since a server that answers has had somebody else's lock.
-    contested: u32,
+    /// Since when the lock on a server that answers has been somebody else's.
+    contested: Option<Instant>,
 }
 
 impl Coordinator {
     fn new(lanes: Arc<Lanes>, topology: TopologyHandle) -> Self {
-        Self { lanes, topology, block: watch::Sender::new(0), holders: HashMap::new(), contested: 0 }
+        Self { lanes, topology, block: watch::Sender::new(0), holders: HashMap::new(), contested: None }
     }
 
     async fn run(mut self) {
@@ -94,7 +100,6 @@ impl Coordinator {
         loop {
             self.look_after_holders();
             self.judge();
-            self.look_after_parked().await;
             tokio::select! {
                 news = changed.changed() => if news.is_err() { return },
                 () = tokio::time::sleep(TICK) => {}
@@ -131,26 +136,34 @@ impl Coordinator {
         let answering = topology.backends.iter().filter(|server| server.answers);
         let complete = !answering.clone().any(|server| lacking(server.id));
         let primary = topology.primary.filter(|primary| !lacking(*primary));
-        // A server that has just come back is claimed soon: what we have stays good meanwhile.
-        let stays = self.lanes.usable() == primary && self.contested < PATIENCE;
+        // What we have stays good when a server comes back that is not claimed yet.
+        let stays = self.lanes.usable() == primary;
         self.lanes.set_usable(primary.filter(|_| complete || stays));
-        self.contested = if complete { 0 } else { self.contested + 1 };
-        if self.contested >= PATIENCE && answering.count() > 0 {
-            self.contested = 0;
+        if !self.lanes.is_contested(answering.map(|server| server.id)) {
+            self.contested = None;
+            return;
+        }
+        let since = *self.contested.get_or_insert_with(Instant::now);
+        // Whoever gives a block up while connections write under its tags gives them to two at once.
+        if since.elapsed() >= PATIENCE && self.lanes.is_unused() {
+            self.contested = None;
             let next = (*self.block.borrow() + 1) % BLOCKS;
             self.lanes.set_block(next);
             self.block.send_replace(next);
         }
     }
+}
 
-    /// Lanes whose connection is gone are free again.
-    async fn look_after_parked(&self) {
-        for (server, threads) in self.lanes.parked() {
-            let alive = tokio::time::timeout(AGAIN, self.lanes.alive(server, threads)).await;
+/// Frees lanes whose connection is gone, for ever. Apart from the claims: a server that is slow to say so holds up nothing.
+async fn look_after_parked(lanes: Arc<Lanes>) {
+    loop {
+        for (server, threads) in lanes.parked() {
+            let alive = tokio::time::timeout(AGAIN, lanes.alive(server, threads)).await;
             if let Ok(Some(alive)) = alive {
-                self.lanes.unpark(server, &alive);
+                lanes.unpark(server, &alive);
             }
         }
+        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -185,24 +198,21 @@ impl Holder {
             let lock = lock(*self.block.borrow_and_update());
             if held.since.is_none() {
                 let rows = held.query(&format!("SELECT GET_LOCK('{lock}', 0)")).await?;
-                if value(&rows, 0) == Some(b"1") {
+                if value(&rows, 0, 0) == Some(b"1") {
                     let since = Instant::now();
                     held.since = Some(since);
                     self.lanes.set_claim(self.id, Some(Claim { since: Some(since), ask: held.ask.clone() }));
+                } else {
+                    self.lanes.set_contested(self.id);
                 }
             }
-            let again = async {
-                match held.since {
-                    Some(_) => std::future::pending().await,
-                    None => tokio::time::sleep(AGAIN).await,
-                }
-            };
+            let again = tokio::time::sleep(if held.since.is_some() { PING } else { AGAIN });
             tokio::select! {
                 question = held.questions.recv() => held.answer(question?, &lock).await?,
                 // A server says nothing unasked but why it closes.
                 _ = held.channel.fill() => return None,
                 changed = self.block.changed() => changed.ok()?,
-                () = again => {}
+                () = again => held.ping(&lock).await?
             }
         }
     }
@@ -219,13 +229,23 @@ struct Held {
 
 impl Held {
     async fn query(&mut self, sql: &str) -> Option<Vec<Vec<Option<Bytes>>>> {
-        match query_text(&mut self.channel, self.capabilities, sql, ANSWER_MAX).await {
+        let answer = query_text(&mut self.channel, self.capabilities, sql, ANSWER_MAX);
+        match tokio::time::timeout(ANSWER_TIME, answer).await.ok()? {
             Ok(rows) => Some(rows),
             Err(error) => {
                 tracing::warn!(%error, "no verdicts by this server: it does not answer what its lanes need");
                 None
             }
         }
+    }
+
+    /// Is the lock that we hold still ours, and does the server answer at all? `None`: no.
+    async fn ping(&mut self, lock: &str) -> Option<()> {
+        if self.since.is_none() {
+            return Some(());
+        }
+        let rows = self.query(&format!("SELECT IS_USED_LOCK('{lock}') = CONNECTION_ID()")).await?;
+        (value(&rows, 0, 0) == Some(b"1")).then_some(())
     }
 
     /// Answers a question, and with it all that wait for the same. Dropping the others' senders says "can't be asked".
@@ -260,18 +280,21 @@ impl Held {
     }
 
     fn looked(&self, rows: &[Vec<Option<Bytes>>]) -> Option<Looked> {
-        let set = |column| -> Option<GtidSet> { std::str::from_utf8(value(rows, column)?).ok()?.parse().ok() };
-        let executed = set(0)?;
-        let stands = Arc::new(match value(rows, 1) {
-            Some(_) => executed.union(&set(1)?),
-            None => executed,
-        });
-        Some(Looked { stands, ours: value(rows, 2) == Some(b"1"), since: self.since? })
+        let (mut stands, mut received) = (GtidSet::default(), GtidSet::default());
+        for row in 0..rows.len() {
+            let set: GtidSet = std::str::from_utf8(value(rows, row, 1)?).ok()?.parse().ok()?;
+            match value(rows, row, 0)? {
+                b"received" => received = received.union(&set),
+                _ => stands = stands.union(&set),
+            }
+        }
+        let (stands, received) = (Arc::new(stands), Arc::new(received));
+        Some(Looked { stands, received, ours: value(rows, 0, 2) == Some(b"1"), since: self.since? })
     }
 }
 
-fn value(rows: &[Vec<Option<Bytes>>], column: usize) -> Option<&[u8]> {
-    rows.first()?.get(column)?.as_deref()
+fn value(rows: &[Vec<Option<Bytes>>], row: usize, column: usize) -> Option<&[u8]> {
+    rows.get(row)?.get(column)?.as_deref()
 }
 
 /// The named lock of a block.

@@ -24,7 +24,7 @@ use crate::accounts::Credential;
 use crate::tls::BackendTls;
 use crate::types::{BackendId, GtidSet};
 use arc_swap::ArcSwap;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -80,6 +80,10 @@ pub struct Lanes {
 struct State {
     /// Whose lock is tried, or held.
     block: u32,
+    /// Nobody waits for a claim any more, until there is one: somebody has waited in vain.
+    in_vain: bool,
+    /// Servers on which the block's lock is somebody else's.
+    contested: HashSet<BackendId>,
     /// Grows whenever the lock on a server that we wrote on was lost: leases from before are no good.
     generation: u64,
     /// The primary on which lanes may be taken: the block's lock is held there and on every follower that answers.
@@ -135,20 +139,29 @@ impl Lanes {
         self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         let mut changed = self.changed.subscribe();
         let usable = async {
-            while self.lock().usable != Some(backend) {
+            while self.is_worth_waiting(backend) {
                 if changed.changed().await.is_err() {
                     return;
                 }
             }
         };
-        let _ = tokio::time::timeout(limit, usable).await;
+        let until = Instant::now() + limit;
+        if tokio::time::timeout_at(until.into(), usable).await.is_err() {
+            self.lock().in_vain = true;
+        }
         let (mut lease, ask) = self.reserve(backend, thread)?;
-        let looked = ask_for(&ask, Question::Look).await.ok_or(NoLane::NotClaimed)?;
+        let looked = tokio::time::timeout_at(until.into(), ask_for(&ask, Question::Look)).await;
+        let looked = looked.ok().flatten().ok_or(NoLane::NotClaimed)?;
         if !looked.ours || !lease.is_good() {
             return Err(NoLane::NotClaimed);
         }
         lease.known = looked.stands.tagged(&lease.tag);
         Ok(lease)
+    }
+
+    fn is_worth_waiting(&self, backend: BackendId) -> bool {
+        let state = self.lock();
+        state.usable != Some(backend) && !state.in_vain
     }
 
     fn reserve(self: &Arc<Self>, backend: BackendId, thread: u32) -> Result<(Lease, mpsc::Sender<Question>), NoLane> {
@@ -165,10 +178,10 @@ impl Lanes {
         Ok((Lease { lanes, lane, tag, generation, backend, thread, known: GtidSet::default(), under_way: None }, ask))
     }
 
-    /// What stands on `backend` now, asked after this call began; `None` if it can't be asked.
-    async fn look(&self, backend: BackendId) -> Option<Looked> {
+    /// What stands on `backend` now, asked after this call began; `None` if it can't be asked, or not before `deadline`.
+    async fn look(&self, backend: BackendId, deadline: Instant) -> Option<Looked> {
         let ask = self.lock().claims.get(&backend).map(|claim| claim.ask.clone())?;
-        ask_for(&ask, Question::Look).await
+        tokio::time::timeout_at(deadline.into(), ask_for(&ask, Question::Look)).await.ok().flatten()
     }
 
     /// Which of these connections `backend` still has; `None` if it can't be asked.
@@ -189,8 +202,26 @@ impl Lanes {
             state.usable = None;
             state.generation += 1;
         }
+        state.contested.remove(&backend);
         drop(state);
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// The lock on a server is somebody else's.
+    pub(super) fn set_contested(&self, backend: BackendId) {
+        self.lock().contested.insert(backend);
+    }
+
+    /// Is one of these servers' locks somebody else's?
+    pub(super) fn is_contested(&self, mut among: impl Iterator<Item = BackendId>) -> bool {
+        let state = self.lock();
+        among.any(|server| state.contested.contains(&server))
+    }
+
+    /// Has no connection a lane of the block that is ours, or may still write on one?
+    pub(super) fn is_unused(&self) -> bool {
+        let state = self.lock();
+        !state.taken.iter().any(|(block, _)| *block == state.block)
     }
 
     /// The servers whose lock is held.
@@ -209,15 +240,17 @@ impl Lanes {
         let mut state = self.lock();
         if state.usable != primary {
             state.usable = primary;
+            state.in_vain &= primary.is_none();
             drop(state);
             self.changed.send_modify(|n| *n += 1);
         }
     }
 
-    /// Turns to another block: all leases of the old one are no good.
+    /// Turns to another block. Not while the old one [`Self::is_unused`] is false: its locks are given up.
     pub(super) fn set_block(&self, block: u32) {
         let mut state = self.lock();
         state.block = block;
+        state.contested.clear();
         state.usable = None;
         state.generation += 1;
     }
@@ -300,7 +333,8 @@ impl Lease {
         let Some(began) = self.under_way else { return Verdict::NotCommitted };
         if primary == self.backend {
             loop {
-                match self.lanes.alive(self.backend, vec![self.thread]).await {
+                let alive = self.lanes.alive(self.backend, vec![self.thread]);
+                match tokio::time::timeout_at(deadline.into(), alive).await.ok().flatten() {
                     Some(alive) if alive.is_empty() => break,
                     None => return Verdict::Unknown("the server does not say which connections it has"),
                     Some(_) if Instant::now() >= deadline => {
@@ -310,8 +344,18 @@ impl Lease {
                 }
             }
         }
-        let Some(looked) = self.lanes.look(primary).await else {
-            return Verdict::Unknown("the new primary can't be asked");
+        let looked = loop {
+            let Some(looked) = self.lanes.look(primary, deadline).await else {
+                return Verdict::Unknown("the new primary can't be asked");
+            };
+            // Received in another way than its group's, it is applied or thrown away: who knows.
+            if looked.received.tagged(&self.tag).subtract(&self.known).subtract(&looked.stands).is_empty() {
+                break looked;
+            }
+            if Instant::now() >= deadline {
+                return Verdict::Unknown("the new primary has received it and not applied it");
+            }
+            tokio::time::sleep(AGAIN).await;
         };
         if !looked.ours || looked.since > began {
             return Verdict::Unknown("the lane may have been somebody else's meanwhile");
