@@ -193,16 +193,16 @@ fn three_kinds(proxy: &Proxy, primary: &Server, followers: &[&Server], wait_sync
 
 #[test]
 fn an_asynchronous_set() {
-    let set = ReplicaSet::start(SetOptions::asynchronous());
-    let servers = Options::servers(set.servers().iter().map(Server::addr));
-    let proxy = Proxy::start(servers.listener("consistency = \"session\"\nmax_lag_ms = 0"));
-    let followers: Vec<&Server> = set.replicas().collect();
-    three_kinds(&proxy, set.server(0), &followers, || set.wait_synced());
+    three_kinds_of_a_set(SetOptions::asynchronous());
 }
 
 #[test]
 fn a_mariadb_set() {
-    let set = ReplicaSet::start(SetOptions::mariadb());
+    three_kinds_of_a_set(SetOptions::mariadb());
+}
+
+fn three_kinds_of_a_set(options: SetOptions) {
+    let set = ReplicaSet::start(options);
     let servers = Options::servers(set.servers().iter().map(Server::addr));
     let proxy = Proxy::start(servers.listener("consistency = \"session\"\nmax_lag_ms = 0"));
     let followers: Vec<&Server> = set.replicas().collect();

@@ -17,6 +17,13 @@ fn proxy_of(options: Options) -> Proxy {
     Proxy::start(options.listener("exactly_once = true"))
 }
 
+/// A source with a replica, and a proxy in front.
+fn pair() -> (ReplicaSet, Proxy) {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    (set, proxy)
+}
+
 /// A lane for this client's next write; before, the claim may still be on its way.
 fn wait_lanes(proxy: &Proxy, server: &Server) {
     let mut client = proxy.client();
@@ -169,8 +176,7 @@ fn every_verdict_is_right() {
 
 #[test]
 fn without_the_grant_the_truth_is_unknown_and_said_once() {
-    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    let (set, proxy) = pair();
     let account = "CREATE USER modest@'%' IDENTIFIED BY 'modest'; GRANT SELECT, INSERT ON app.* TO modest@'%'";
     set.server(0).sql(&format!("CREATE TABLE app.w(id INT PRIMARY KEY); {account}"));
     set.wait_synced();
@@ -188,8 +194,7 @@ fn without_the_grant_the_truth_is_unknown_and_said_once() {
 /// What the client sees of a write is what the server says of it, and nothing of the BEGIN and COMMIT around it.
 #[test]
 fn answers_are_those_of_the_write_alone() {
-    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    let (set, proxy) = pair();
     let table = "CREATE TABLE app.t(id INT PRIMARY KEY AUTO_INCREMENT, v INT, UNIQUE(v))";
     set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {table}"));
     wait_lanes(&proxy, set.server(0));
@@ -284,8 +289,7 @@ fn proxies_share_no_lane_and_use_those_of_the_gone_again() {
 /// `holdfast check --connect` says before the first client does.
 #[test]
 fn a_check_tells_whose_account_can_have_it() {
-    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
+    let (set, proxy) = pair();
     set.server(0).sql("CREATE USER modest@'%' IDENTIFIED BY 'modest'; GRANT SELECT, INSERT ON app.* TO modest@'%'");
     set.wait_synced();
     let check = |user: &str, password: &str| {

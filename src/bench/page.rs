@@ -187,19 +187,9 @@ fn agreement(server: &ServerReport) -> &'static str {
 
 fn row(run: &Run, class: &ClassReport) -> Vec<String> {
     let first = class.first_ok_us.and_then(|at| Some(ms(at.saturating_sub(run.events.trigger_us?))));
-    vec![
-        class.class.name().to_owned(),
-        class.clients.to_string(),
-        thousands(class.ok),
-        thousands(class.errors),
-        thousands(class.reconnects),
-        thousands(class.retried),
-        thousands(class.stale),
-        ms(class.p50_us),
-        ms(class.p99_us),
-        ms(class.longest_us()),
-        first.unwrap_or_else(|| "–".to_owned()),
-    ]
+    let mut cells = table::cells(class);
+    cells.push(first.unwrap_or_else(|| "–".to_owned()));
+    cells
 }
 
 fn errors(run: &Run) -> String {

@@ -10,7 +10,7 @@ pub fn run(report: &Report, run: &Run) -> String {
     let _ = writeln!(out, "  {}", events(run));
     let heads = ["class", "clients", "ok", "errors", "reconnects", "retried", "stale", "p50", "p99", "longest stall"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    rows.extend(run.classes.iter().map(class));
+    rows.extend(run.classes.iter().map(cells));
     out += &aligned(&rows);
     for class in &run.classes {
         for kind in &class.error_kinds {
@@ -124,7 +124,8 @@ pub fn writes(run: &Run) -> String {
     text
 }
 
-fn class(class: &ClassReport) -> Vec<String> {
+/// One class's figures, in the order of the table's columns.
+pub(super) fn cells(class: &ClassReport) -> Vec<String> {
     vec![
         class.class.name().to_owned(),
         class.clients.to_string(),

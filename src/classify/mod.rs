@@ -15,6 +15,7 @@
 mod class;
 mod consistency;
 mod diagnostics;
+mod explain;
 mod functions;
 mod lexer;
 mod scan;

@@ -1,6 +1,7 @@
 //! One statement of a text: its head word decides what it can be, its body decides the rest.
 
 use super::class::{Class, Flags};
+use super::explain::explain;
 use super::lexer::{Lexer, Token};
 use super::scan::{Scan, scan_set};
 
@@ -41,10 +42,10 @@ pub(super) fn statement(lexer: &mut Lexer<'_>) -> Statement {
 }
 
 /// The longest head word.
-const HEAD_MAX: usize = 12;
+pub(super) const HEAD_MAX: usize = 12;
 
 /// The word in upper case, or nothing if it is too long to be one of ours.
-fn upper_case<'b>(word: &[u8], buffer: &'b mut [u8; HEAD_MAX]) -> &'b [u8] {
+pub(super) fn upper_case<'b>(word: &[u8], buffer: &'b mut [u8; HEAD_MAX]) -> &'b [u8] {
     let Some(target) = buffer.get_mut(..word.len()) else { return b"" };
     target.copy_from_slice(word);
     target.make_ascii_uppercase();
@@ -95,13 +96,13 @@ fn compound() -> Statement {
 }
 
 /// A statement whose class is settled: only flags are still looked for.
-fn rest(lexer: &mut Lexer<'_>, class: Class, flags: Flags) -> Statement {
+pub(super) fn rest(lexer: &mut Lexer<'_>, class: Class, flags: Flags) -> Statement {
     let token = lexer.next();
     rest_from(token, lexer, class, flags)
 }
 
 /// The same, from a token already read.
-fn rest_from<'a>(mut token: Token<'a>, lexer: &mut Lexer<'a>, class: Class, flags: Flags) -> Statement {
+pub(super) fn rest_from<'a>(mut token: Token<'a>, lexer: &mut Lexer<'a>, class: Class, flags: Flags) -> Statement {
     let mut scan = Scan::new(true);
     scan.pure = false;
     loop {
@@ -114,7 +115,7 @@ fn rest_from<'a>(mut token: Token<'a>, lexer: &mut Lexer<'a>, class: Class, flag
 }
 
 /// SELECT and its kin.
-fn query(lexer: &mut Lexer<'_>) -> Statement {
+pub(super) fn query(lexer: &mut Lexer<'_>) -> Statement {
     scan_read(lexer, Scan::new(false))
 }
 
@@ -266,50 +267,6 @@ fn show(lexer: &mut Lexer<'_>) -> Statement {
             }
             _ => return rest(lexer, Class::Write, Flags::NONE),
         }
-    }
-}
-
-/// EXPLAIN [ANALYZE | FORMAT = x | ...] of a query, or DESCRIBE of a table. EXPLAIN of a write is refused by a
-/// read-only server (error 1290, seen on 9.7.4), and EXPLAIN FOR CONNECTION is about one server: both are a `Write`.
-fn explain(lexer: &mut Lexer<'_>) -> Statement {
-    loop {
-        let token = lexer.next();
-        let Token::Word(word) = token else {
-            match token {
-                Token::Punct(b'=' | b'(') => continue,
-                Token::Name(_) => return describe_table(lexer),
-                _ => return rest_from(token, lexer, Class::Write, Flags::NONE),
-            }
-        };
-        let mut upper = [0; HEAD_MAX];
-        match upper_case(word, &mut upper) {
-            b"ANALYZE" | b"FORMAT" | b"EXTENDED" | b"PARTITIONS" | b"JSON" | b"TREE" | b"TRADITIONAL" => {}
-            b"INSERT" | b"REPLACE" => return rest(lexer, Class::Write, Flags::INSERT_LIKE),
-            b"SELECT" | b"WITH" | b"TABLE" | b"VALUES" => return query(lexer),
-            b"UPDATE" | b"DELETE" | b"FOR" | b"INTO" => return rest(lexer, Class::Write, Flags::NONE),
-            _ => return describe_table(lexer),
-        }
-    }
-}
-
-/// Behind `DESCRIBE t`: `[.t] [column | 'pattern']` and nothing else.
-fn describe_table(lexer: &mut Lexer<'_>) -> Statement {
-    let mut token = lexer.next();
-    if token == Token::Punct(b'.') {
-        token = lexer.next();
-        if !matches!(token, Token::Name(_)) {
-            return rest_from(token, lexer, Class::Write, Flags::NONE);
-        }
-        token = lexer.next();
-    }
-    if matches!(token, Token::Word(_) | Token::Name(_) | Token::Text) {
-        token = lexer.next();
-    }
-    match token {
-        Token::Semicolon | Token::End => {
-            Statement { class: Class::Read, flags: Flags::NONE, more: token == Token::Semicolon }
-        }
-        _ => rest_from(token, lexer, Class::Write, Flags::NONE),
     }
 }
 
