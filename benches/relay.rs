@@ -79,6 +79,7 @@ impl Bed {
                 command: 0,
                 kill: &CancellationToken::new(),
                 cut: &|_| false,
+                counts: false,
                 digest: None,
                 forwards: true,
                 withhold: |_, _| false,

@@ -140,7 +140,7 @@ fn workers(configured: usize, context: &WorkerContext) -> Result<Arc<Vec<Worker>
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = if configured == 0 { cores } else { configured };
     let workers: Result<Vec<_>> =
-        (0..count).map(|n| Worker::spawn(n, context.clone()).context("start a worker")).collect();
+        (0..count).map(|n| Worker::spawn(n, count, context.clone()).context("start a worker")).collect();
     Ok(Arc::new(workers?))
 }
 

@@ -96,6 +96,9 @@ pub enum ConnectError {
     /// The primary changed while the login waited for its turn.
     #[error("the primary changed before the login began")]
     Overtaken,
+    /// All connections that may be shared are in use.
+    #[error("{0}")]
+    Exhausted(String),
     /// No TCP connection, or it broke.
     #[error("unreachable: {0}")]
     Unreachable(io::Error),

@@ -1,15 +1,14 @@
-//! One backend connection of a session: logged in, brought to the session's state by difference, never by guess.
+//! One connection to a server: logged in, told to track its state, asked the proxy's own small questions.
 //!
-//! A connection remembers which version of the session's variables it has, its schema and its options. [`bring`] sends
-//! what is missing: nothing when the fingerprints match, one multi-assignment SET (answer awaited) when they do not. It
-//! refuses values it can't write safely; the caller then keeps the session's reads on the primary.
-//!
-//! [`bring`]: BackendConnection::bring
+//! How it gets to the state of a session is told in [`super::bring`].
 
+use super::bring::State;
 use super::connect::{ConnectError, ConnectTarget, LoginRequest, connect};
+use super::handles::Handles;
+use super::pool::{Place, Shelved};
 use super::query::{QueryError, query_text};
 use crate::metrics::{self, BackendStats};
-use crate::session::{Session, Set, Slot, numeric};
+use crate::session::{Session, Slot};
 use crate::transport::Channel;
 use crate::types::{BackendId, Term};
 use crate::wire::capabilities::Capabilities;
@@ -21,17 +20,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Asked right after login: track all system variables, and say what sql_mode is (setting it makes the server report it).
 const SETUP: &str = "SET SESSION session_track_system_variables='*', SESSION sql_mode=@@SESSION.sql_mode";
+/// The same for a connection that sessions will share: what a login sets is reported too, to be set again for the next.
+const SETUP_SHARED: &str = "SET SESSION session_track_system_variables='*', SESSION sql_mode=@@SESSION.sql_mode, \
+     SESSION character_set_client=@@SESSION.character_set_client, \
+     SESSION character_set_results=@@SESSION.character_set_results, \
+     SESSION character_set_connection=@@SESSION.character_set_connection, \
+     SESSION collation_connection=@@SESSION.collation_connection, SESSION wait_timeout=@@SESSION.wait_timeout";
+/// Only where nothing else is run at a login, DEFAULT is what the login set.
+const INIT_CONNECT: &[u8] = b"SELECT @@GLOBAL.init_connect=''";
 /// Result limit of the proxy's own small queries, bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 /// ER_MUST_CHANGE_PASSWORD: an expired password allows nothing but changing it.
 const MUST_CHANGE_PASSWORD: u16 = 1820;
-
-/// What SET NAMES sets.
-const NAMES: [&[u8]; 4] =
-    [b"character_set_client", b"character_set_results", b"character_set_connection", b"collation_connection"];
 
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
@@ -52,6 +56,9 @@ pub enum BringError {
     /// A value that can't be written as SQL here.
     #[error("system variable {0} can't be carried to another connection")]
     Unwritable(String),
+    /// What another session has left here can't be taken back: another connection will do.
+    #[error("what another session has left on the connection can't be taken back")]
+    Foreign,
 }
 
 /// Counts one server's connections while it lives, and what they carry.
@@ -59,6 +66,8 @@ pub struct Counted {
     count: Arc<AtomicU32>,
     stats: Rc<BackendStats>,
     _gauge: metrics::Guard,
+    /// Where it stands among those that sessions share.
+    place: Option<Place>,
 }
 
 impl Counted {
@@ -69,7 +78,15 @@ impl Counted {
             count: Arc::clone(count),
             stats: metrics::backend_stats(cluster, backend),
             _gauge: metrics::backend_connection(cluster, backend),
+            place: None,
         }
+    }
+
+    /// The same, in a place among those that sessions share.
+    #[must_use]
+    pub fn shared(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 }
 
@@ -97,12 +114,12 @@ pub struct BackendConnection {
     pub capabilities: Capabilities,
     /// The proxy has asked for the GTIDs of commits, and was granted them or not.
     pub tracks_gtids: Option<bool>,
-    variables: u64,
-    schema: Option<Box<[u8]>>,
-    autocommit: bool,
-    /// What LAST_INSERT_ID() is here.
-    insert_id: u64,
-    multi_statements: Option<bool>,
+    /// What is prepared here, if it is shared.
+    pub handles: Handles,
+    /// What its server said of itself at the set-up, if it is shared.
+    pub setup: Option<Bytes>,
+    pub(super) state: State,
+    opened: Instant,
     counted: Counted,
     /// Bytes in and out that were counted already.
     bytes: (u64, u64),
@@ -131,11 +148,10 @@ impl BackendConnection {
             shape,
             capabilities: connected.capabilities,
             tracks_gtids: None,
-            variables: 0,
-            schema: login.database.filter(|d| !d.is_empty()).map(Into::into),
-            autocommit: connected.status & STATUS_AUTOCOMMIT != 0,
-            insert_id: 0,
-            multi_statements: None,
+            handles: Handles::default(),
+            setup: None,
+            state: State::new(login.database, connected.status & STATUS_AUTOCOMMIT != 0),
+            opened: Instant::now(),
             counted,
             bytes: (0, 0),
         };
@@ -144,6 +160,12 @@ impl BackendConnection {
             Err(BringError::Refused { errno: MUST_CHANGE_PASSWORD, .. }) => None,
             Err(error) => return Err(ConnectError::Protocol(error.to_string())),
         };
+        if let (Some(setup), true) = (&setup, connection.is_shared()) {
+            let row = connection.row(INIT_CONNECT).await;
+            let plain = row.is_ok_and(|row| row.first().is_some_and(|value| value.as_deref() == Some(b"1")));
+            connection.state.begin_shared(setup, plain);
+            connection.setup = Some(setup.clone());
+        }
         Ok((connection, connected.ok, setup))
     }
 
@@ -160,66 +182,32 @@ impl BackendConnection {
 
     /// Turns tracking on (again: COM_RESET_CONNECTION turns it off). Answers the OK payload.
     pub async fn track(&mut self) -> Result<Bytes, BringError> {
-        self.statement(SETUP).await
+        self.statement(if self.is_shared() { SETUP_SHARED } else { SETUP }).await
     }
 
-    /// Notes that whatever `session` knows was reported by, or told to, this connection.
+    /// True for one that sessions share.
     #[inline]
-    pub fn is_current(&mut self, session: &Session) {
-        self.autocommit = session.autocommit();
-        self.insert_id = session.insert_id();
-        if self.variables != session.variables.version() {
-            self.variables = session.variables.version();
-        }
-        if self.schema.as_deref() != session.schema() {
-            self.schema = session.schema().map(Into::into);
-        }
-        self.multi_statements = session.multi_statements;
+    pub fn is_shared(&self) -> bool {
+        self.counted.place.is_some()
     }
 
-    /// True if nothing has to be sent before a statement of `session`.
+    /// True if somebody waits for it.
     #[inline]
-    pub fn matches(&self, session: &Session, slot: Slot) -> bool {
-        self.variables == session.variables.version()
-            && self.schema.as_deref() == session.schema()
-            && self.multi_statements == session.multi_statements
-            && (slot == Slot::Follower
-                || (self.autocommit == session.autocommit() && self.insert_id == session.insert_id()))
+    pub fn is_waited_for(&self) -> bool {
+        self.counted.place.as_ref().is_some_and(Place::is_waited_for)
     }
 
-    /// Sends what this connection lacks of `session`'s state and awaits the answers. Not cancel safe.
-    pub async fn bring(&mut self, session: &Session, slot: Slot) -> Result<(), BringError> {
-        let mut assignments = Vec::new();
-        let named = names(session, self.variables);
-        if let Some(names) = &named {
-            self.statement(names).await?;
+    /// Has the server forget these prepared statements. There is no answer to that.
+    pub async fn close_statements(&mut self, ids: &[u32]) -> Result<(), BringError> {
+        if ids.is_empty() {
+            return Ok(());
         }
-        for variable in session.variables.lacking(self.variables) {
-            if named.is_none() || !NAMES.contains(&&*variable.name) {
-                assignments.push(assignment(variable)?);
-            }
+        let mut packets = BytesMut::new();
+        for id in ids {
+            let [a, b, c, d] = id.to_le_bytes();
+            write_packet(&mut packets, &mut 0, &[0x19, a, b, c, d]);
         }
-        if slot == Slot::Primary && self.autocommit != session.autocommit() {
-            assignments.push(format!("SESSION autocommit={}", u8::from(session.autocommit())));
-        }
-        if slot == Slot::Primary && self.insert_id != session.insert_id() {
-            assignments.push(format!("SESSION last_insert_id={}", session.insert_id()));
-        }
-        if !assignments.is_empty() {
-            self.statement(&format!("SET {}", assignments.join(", "))).await?;
-        }
-        if self.schema.as_deref() != session.schema()
-            && let Some(schema) = session.schema()
-        {
-            accepted(self.command(&[&[0x02], schema].concat(), Answer::OnePacket).await?)?;
-        }
-        if self.multi_statements != session.multi_statements
-            && let Some(on) = session.multi_statements
-        {
-            accepted(self.command(&[0x1B, u8::from(!on), 0], Answer::OnePacket).await?)?;
-        }
-        self.is_current(session);
-        Ok(())
+        self.send(&packets).await
     }
 
     /// COM_PING: sets ROW_COUNT() to 0 and changes nothing else.
@@ -246,6 +234,34 @@ impl BackendConnection {
     pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Bytes>>, BringError> {
         let rows = query_text(&mut self.channel, self.capabilities, sql, ANSWER_MAX).await.map_err(broken)?;
         rows.into_iter().next().ok_or_else(|| BringError::Broken("no row".to_owned()))
+    }
+
+    /// The packets that answer a query of the proxy's own, as they came, and how many rows they have; none if they are more
+    /// than `max` bytes.
+    pub async fn whole_answer(&mut self, sql: &[u8], max: usize) -> Result<Option<(Bytes, u64)>, BringError> {
+        let packet = self.query_packet(sql);
+        self.send(&packet).await?;
+        let mut scanner = Scanner::new(Answer::Results, self.shape);
+        let mut whole = BytesMut::new();
+        loop {
+            while let Step::Packet { .. } =
+                scanner.scan(&self.channel.input).map_err(|e| BringError::Broken(e.to_string()))?
+            {}
+            let n = scanner.passed();
+            if whole.len() <= max {
+                whole.extend_from_slice(&self.channel.input[..n]);
+            }
+            self.channel.input.advance(n);
+            scanner.consumed(n);
+            if scanner.is_done() {
+                break;
+            }
+            if let Ok(0) | Err(_) = self.channel.fill().await {
+                return Err(BringError::Broken("connection closed".to_owned()));
+            }
+        }
+        self.channel.release();
+        Ok((whole.len() <= max).then(|| (whole.freeze(), scanner.rows)))
     }
 
     /// Runs a statement of the proxy's own that answers OK. Answers the OK payload.
@@ -307,8 +323,22 @@ impl BackendConnection {
     }
 }
 
+impl Shelved for BackendConnection {
+    fn place(&self) -> Option<&Place> {
+        self.counted.place.as_ref()
+    }
+
+    fn is_usable(&mut self) -> bool {
+        self.channel.is_quiet()
+    }
+
+    fn made(&self) -> Instant {
+        self.opened
+    }
+}
+
 /// The payload of an answer that is no ERR.
-fn accepted((kind, payload): (Kind, Bytes)) -> Result<Bytes, BringError> {
+pub(super) fn accepted((kind, payload): (Kind, Bytes)) -> Result<Bytes, BringError> {
     if kind != Kind::Err {
         return Ok(payload);
     }
@@ -328,38 +358,4 @@ pub fn observe(session: &mut Session, slot: Slot, ok: &[u8]) {
 
 fn broken(error: QueryError) -> BringError {
     BringError::Broken(error.to_string())
-}
-
-/// `SET NAMES … COLLATE …`, if the session's character sets are all one and have changed since `version`. What a server
-/// says of a result's collation depends on whether NAMES or a single variable was set; the single ones follow for the rest.
-fn names(session: &Session, version: u64) -> Option<String> {
-    let set = |name: &[u8]| session.variables.lacking(version).find(|v| &*v.name == name);
-    let connection = set(b"character_set_connection")?;
-    let same = |name: &[u8]| set(name).is_some_and(|v| v.value == connection.value);
-    if !same(b"character_set_client") || !same(b"character_set_results") {
-        return None;
-    }
-    let word = |value: &[u8]| {
-        let plain = !value.is_empty() && value.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        plain.then(|| String::from_utf8_lossy(value).into_owned())
-    };
-    let collation = set(b"collation_connection").and_then(|v| word(&v.value))?;
-    Some(format!("SET NAMES '{}' COLLATE '{collation}'", word(&connection.value)?))
-}
-
-/// `SESSION name=value`, with the value as the server printed it.
-fn assignment(variable: &Set) -> Result<String, BringError> {
-    let name = String::from_utf8_lossy(&variable.name).into_owned();
-    let value = &*variable.value;
-    // Whether a backslash escapes depends on the very sql_mode being set, and other bytes on the character set.
-    let plain = value.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'\\');
-    if !plain || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
-        return Err(BringError::Unwritable(name));
-    }
-    let text = String::from_utf8_lossy(value);
-    Ok(match &*variable.name {
-        b"character_set_results" if value.is_empty() => format!("SESSION {name}=NULL"),
-        _ if numeric(value) => format!("SESSION {name}={text}"),
-        _ => format!("SESSION {name}='{}'", text.replace('\'', "''")),
-    })
 }

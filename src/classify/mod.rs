@@ -20,11 +20,37 @@ mod functions;
 mod lexer;
 mod scan;
 mod statement;
+/// The schema that a USE names.
+pub fn used_schema(sql: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+    let mut lexer = lexer::Lexer::new(sql, dialect);
+    match lexer.next() {
+        lexer::Token::Word(word) if word.eq_ignore_ascii_case(b"USE") => {}
+        _ => return None,
+    }
+    match lexer.next() {
+        lexer::Token::Word(name) => Some(name.to_vec()),
+        lexer::Token::Name(name) => {
+            let quote = sql.get(lexer.token_start()).copied().filter(|byte| matches!(byte, b'`' | b'"'));
+            let mut plain = Vec::with_capacity(name.len());
+            let mut bytes = name.iter().copied();
+            while let Some(byte) = bytes.next() {
+                plain.push(byte);
+                if Some(byte) == quote {
+                    // It stands there twice.
+                    bytes.next();
+                }
+            }
+            Some(plain)
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
 pub use class::{Class, Classified, Dialect, Flags, Flavor, Hint, SqlMode};
-pub use diagnostics::{ItemType, assigned};
+pub use diagnostics::{Asked, ItemType, Number, asked, assigned};
 
 use lexer::Lexer;
 use statement::statement;

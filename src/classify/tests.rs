@@ -374,3 +374,18 @@ fn everything_else_is_a_write() {
         ],
     );
 }
+
+#[test]
+fn the_schema_of_a_use() {
+    let of =
+        |sql: &str| super::used_schema(sql.as_bytes(), Dialect::default()).map(|name| String::from_utf8(name).unwrap());
+    for (sql, schema) in [
+        ("USE app", Some("app")),
+        ("use /* */ `a``b` ;", Some("a`b")),
+        ("USE `x y`", Some("x y")),
+        ("SELECT 1", None),
+        ("USE", None),
+    ] {
+        assert_eq!(of(sql).as_deref(), schema, "{sql}");
+    }
+}

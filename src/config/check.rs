@@ -130,6 +130,7 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     section.text("mode", word_of(listener::MODES, &config.mode));
     section.text("read_fallback", word_of(listener::FALLBACKS, &config.read_fallback));
     section.plain("exactly_once", config.exactly_once);
+    section.text("sharing", word_of(listener::SHARINGS, &config.sharing));
     section.plain("transaction_replay_bytes", config.transaction_replay_bytes);
     section.text("consistency", word_of(listener::CONSISTENCIES, &config.consistency));
     section.millis("consistency_wait_ms", config.consistency_wait);
@@ -219,6 +220,11 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> V
     section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("backend_logins_max", config.backend_logins_max);
+    section.plain("shared_connections_max", config.shared.connections_max);
+    section.plain("shared_connections_min", config.shared.connections_min);
+    section.millis("shared_idle_ms_max", config.shared.idle_max);
+    section.millis("shared_lifetime_ms_max", config.shared.lifetime_max.unwrap_or_default());
+    section.plain("shared_statements_max", config.shared.statements_max);
     section.plain("accounts_max", config.accounts_max);
     section.plain("account_ttl_s", config.account_ttl.as_secs());
     let mut account = Entries::new(&format!("[{kind}.account]"), format!("{path}.account"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::At;
 use super::kubernetes;
-use super::listener::{CONNECTIONS_MAX, check_pair, read_name, set};
+use super::listener::{CONNECTIONS_MAX, DAY_MS, check_pair, read_name, set};
 use super::model::*;
 use super::secret::Secret;
 use super::section::Section;
@@ -226,6 +226,7 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis_limit("accept_lost_writes_after_ms", 3_600_000, &mut cluster.accept_lost_writes_after);
     section.limit("backend_connections_max", CONNECTIONS_MAX, &mut cluster.backend_connections_max);
     section.count("backend_logins_max", 1..=100_000, &mut cluster.backend_logins_max);
+    read_shared(section, &mut cluster.shared);
     section.count("accounts_max", 1..=CONNECTIONS_MAX, &mut cluster.accounts_max);
     if let Some(seconds) = section.number("account_ttl_s", 1..=31_536_000) {
         cluster.account_ttl = Duration::from_secs(seconds);
@@ -233,6 +234,20 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     if cluster.probe_doubt_interval > cluster.probe_interval {
         let advice = "must not be longer than probe_interval_ms: doubt asks more often";
         section.refuse("probe_doubt_interval_ms", advice);
+    }
+}
+
+fn read_shared(section: &Section, shared: &mut SharedConfig) {
+    section.count("shared_connections_max", 1..=CONNECTIONS_MAX, &mut shared.connections_max);
+    section.count("shared_connections_min", 0..=CONNECTIONS_MAX, &mut shared.connections_min);
+    section.millis("shared_idle_ms_max", 100..=DAY_MS, &mut shared.idle_max);
+    section.millis_limit("shared_lifetime_ms_max", 365 * DAY_MS, &mut shared.lifetime_max);
+    section.count("shared_statements_max", 1..=16_382, &mut shared.statements_max);
+    if shared.connections_min > shared.connections_max {
+        match section.has("shared_connections_min") {
+            true => section.refuse("shared_connections_min", "must not be more than shared_connections_max"),
+            false => shared.connections_min = shared.connections_max,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::section::{Section, find_word, unknown_word};
 
 pub(super) const LISTEN_EXAMPLE: &str = "an IP address and a port, as in \"127.0.0.1:6446\" or \"[::]:6446\"";
 /// A century in milliseconds is a slip; nobody waits a day for a handshake.
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 /// More connections than this no process has descriptors for.
 pub(super) const CONNECTIONS_MAX: u64 = 1_000_000;
 
@@ -26,6 +26,7 @@ pub(super) const PROXY_PROTOCOLS: &[(&str, ProxyProtocol)] =
     &[("off", ProxyProtocol::Off), ("optional", ProxyProtocol::Optional), ("required", ProxyProtocol::Required)];
 pub(super) const FALLBACKS: &[(&str, ReadFallback)] =
     &[("primary", ReadFallback::Primary), ("hold", ReadFallback::Hold), ("error", ReadFallback::Error)];
+pub(super) const SHARINGS: &[(&str, Sharing)] = &[("off", Sharing::Off), ("transaction", Sharing::Transaction)];
 pub(super) const CONSISTENCIES: &[(&str, Consistency)] =
     &[("eventual", Consistency::Eventual), ("session", Consistency::Session), ("strong", Consistency::Strong)];
 pub(super) const SOURCES: &[(&str, AccountSource)] =
@@ -82,6 +83,7 @@ fn read_routing(section: &Section, listener: &mut ListenerConfig) {
     set(section.choice("mode", MODES), &mut listener.mode);
     set(section.choice("read_fallback", FALLBACKS), &mut listener.read_fallback);
     section.flag("exactly_once", &mut listener.exactly_once);
+    set(section.choice("sharing", SHARINGS), &mut listener.sharing);
     section.count("transaction_replay_bytes", 0..=(1 << 30), &mut listener.transaction_replay_bytes);
     set(section.choice("consistency", CONSISTENCIES), &mut listener.consistency);
     section.millis("consistency_wait_ms", 0..=60_000, &mut listener.consistency_wait);

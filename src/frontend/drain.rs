@@ -98,6 +98,12 @@ impl Nudge {
         self.cut[slot].load(Ordering::Acquire) == connection && connection != 0
     }
 
+    /// Has the session look after its connections.
+    pub fn poke(&self) {
+        self.count.fetch_add(1, Ordering::Release);
+        self.waker.wake();
+    }
+
     fn give(&self, cut: [u64; 2]) {
         for (slot, connection) in self.cut.iter().zip(cut) {
             slot.store(connection, Ordering::Release);

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod ledger;
 pub mod listener;
 pub mod login;
+pub mod pools;
 pub mod prove;
 pub mod route;
 pub mod session;

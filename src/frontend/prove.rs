@@ -4,17 +4,24 @@
 use super::facade::ServerFacade;
 use super::gate::{Gate, Listener, UserPlace};
 use super::login::{Destination, Prove, ProveError};
+use super::pools::{Account, Pools, Shared, counted};
 use super::route::Asked;
 use super::shared::Cluster;
-use crate::backend::{BackendConnection, ConnectError, LoginRequest};
+use crate::backend::{BackendConnection, Borrowed, BringError, ConnectError, LoginRequest};
+use crate::config::Sharing;
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::Lease;
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::Slot;
 use crate::topology::{Backend, Hint};
 use crate::types::{ClusterName, Term};
 use crate::wire::capabilities::Capabilities;
+use crate::wire::err::ErrPacket;
+use crate::wire::ok::OkPacket;
+use crate::wire::session_track::STATUS_AUTOCOMMIT;
 use bytes::Bytes;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -27,9 +34,11 @@ pub struct Proof {
     /// Where the connection belongs.
     pub slot: Slot,
     /// The connection.
-    pub connection: BackendConnection,
-    /// The login's OK payload.
-    pub ok: Bytes,
+    pub connection: Box<BackendConnection>,
+    /// The lane it writes under.
+    pub lane: Option<Lease>,
+    /// The login's OK payload; none if the connection had logged in before.
+    pub ok: Option<Bytes>,
     /// The set-up's OK payload; none where an expired password allows nothing.
     pub setup: Option<Bytes>,
 }
@@ -39,6 +48,7 @@ pub struct Prover {
     listener: Arc<Listener>,
     greeting: ServerFacade,
     mode: Mode,
+    pools: Rc<Pools>,
     stays: Option<ClusterName>,
     /// The way, once it is found, and what the cluster's servers are.
     pub way: Option<(Gate, ServerFacade)>,
@@ -50,9 +60,10 @@ pub struct Prover {
 
 impl Prover {
     /// A prover for a client of `listener` that was greeted with `greeting`.
-    pub fn new(listener: &Arc<Listener>, greeting: ServerFacade, mode: Mode) -> Self {
+    pub fn new(listener: &Arc<Listener>, greeting: ServerFacade, mode: Mode, pools: &Rc<Pools>) -> Self {
         let listener = Arc::clone(listener);
-        Self { listener, greeting, mode, stays: None, way: None, user_place: None, proof: None }
+        let pools = Rc::clone(pools);
+        Self { listener, greeting, mode, pools, stays: None, way: None, user_place: None, proof: None }
     }
 
     /// For a session that changes its user: it stays where it is if the new name does not say otherwise.
@@ -67,18 +78,71 @@ impl Prover {
         login: &LoginRequest<'_>,
         (slot, server, term): (Slot, &Backend, Term),
     ) -> Result<Bytes, ConnectError> {
-        let place = cluster.place(server).ok_or_else(|| {
+        let mut place = None;
+        let account = self.account(login);
+        let shelf = account.as_ref().map(|_| self.pools.shelf(cluster, server.id));
+        if let Some((shelf, account)) = shelf.as_ref().zip(account.as_ref()) {
+            let deadline = Instant::now() + cluster.config.hold_max;
+            match shelf.borrow(account, !shelf.is_proven(account), deadline.into()).await {
+                Ok(Borrowed::Used(shared)) => return self.open_shared(shared, login, slot, term).await,
+                Ok(Borrowed::Place(vacant)) => place = Some(vacant),
+                Err(_) => return Err(exhausted(cluster, server)),
+            }
+        }
+        let counted = match place {
+            Some(place) => counted(cluster, server, place),
+            None => cluster.place(server),
+        };
+        let counted = counted.ok_or_else(|| {
             ConnectError::Protocol(format!("backend_connections_max is reached for {}", server.address))
         })?;
         let limit = cluster.config.hold_max;
         let turn = tokio::time::timeout(limit, cluster.login_turn(server.id)).await;
         let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(limit))? else { return Err(ConnectError::Overtaken) };
         let target = cluster.target(&server.address, login.capabilities.has(Capabilities::SSL));
-        let opened = BackendConnection::open(&target, login, server.id, term, place).await;
+        let opened = BackendConnection::open(&target, login, server.id, term, counted).await;
         metrics::backend_connect(&cluster.name.0, &server.address.to_string(), opened.is_ok());
         let (connection, ok, setup) = opened?;
-        self.proof = Some(Proof { slot, connection, ok: ok.clone(), setup });
+        if let Some((shelf, account)) = shelf.zip(account) {
+            shelf.proven(&account);
+        }
+        let connection = Box::new(connection);
+        self.proof = Some(Proof { slot, connection, lane: None, ok: Some(ok.clone()), setup });
         Ok(ok)
+    }
+
+    /// Whose connections the client may share, on a listener where that is done.
+    fn account(&self, login: &LoginRequest<'_>) -> Option<Account> {
+        let config = &self.listener.config;
+        (config.sharing == Sharing::Transaction).then(|| Account::new(login, config.exactly_once)).flatten()
+    }
+
+    /// A connection of the same account proves the login; only the schema is the server's to judge.
+    async fn open_shared(
+        &mut self,
+        shared: Shared,
+        login: &LoginRequest<'_>,
+        slot: Slot,
+        term: Term,
+    ) -> Result<Bytes, ConnectError> {
+        let Shared { mut connection, lane } = shared;
+        connection.term = term;
+        if let Some(schema) = login.database.filter(|schema| !schema.is_empty())
+            && connection.schema() != Some(schema)
+        {
+            match connection.use_schema(schema).await {
+                Ok(()) => {}
+                Err(BringError::Refused { errno, message }) => {
+                    let err = ErrPacket { code: errno, state: *b"42000", message: message.as_bytes() };
+                    return Err(ConnectError::Refused(err.payload()));
+                }
+                Err(error) => return Err(ConnectError::Unreachable(std::io::Error::other(error.to_string()))),
+            }
+        }
+        let setup = connection.setup.clone();
+        self.proof = Some(Proof { slot, connection, lane, ok: None, setup });
+        let (header, status) = (crate::wire::ok::HEADER, STATUS_AUTOCOMMIT);
+        Ok(OkPacket { header, affected_rows: 0, last_insert_id: 0, status, warnings: 0, tail: b"" }.payload())
     }
 
     fn candidate(&self, gate: &Gate) -> Option<(Slot, Backend, Term)> {
@@ -149,6 +213,15 @@ impl Prove for Prover {
             }
         }
     }
+}
+
+/// All shared connections to a server are in use, and none was given back in time.
+pub fn exhausted(cluster: &Cluster, server: &Backend) -> ConnectError {
+    let (max, address) = (cluster.config.shared.connections_max, &server.address);
+    ConnectError::Exhausted(format!(
+        "holdfast: no connection to {address} was free in time, all of shared_connections_max = {max} are in use (open \
+         transactions, statements under way, or sessions bound to theirs); retry"
+    ))
 }
 
 /// What clients of a cluster that is served no more are told.

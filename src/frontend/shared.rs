@@ -227,6 +227,8 @@ pub struct SessionHandle {
     cluster: AtomicU64,
     /// Server connections of both slots: backend id in the upper half, connection id in the lower; 0: none.
     connections: [AtomicU64; 2],
+    /// It waits for its client and can do without a connection that it shares.
+    idle: AtomicBool,
     /// 1 + slot that is executing; 0: none.
     active: AtomicU8,
 }
@@ -251,6 +253,17 @@ impl SessionHandle {
     pub fn set_connection(&self, slot: usize, connection: Option<(BackendId, u32)>) {
         let value = connection.map_or(0, |(backend, thread)| u64::from(backend.0) << 32 | u64::from(thread));
         self.connections[slot].store(value, Ordering::Relaxed);
+    }
+
+    /// Notes whether it can do without a connection that it shares.
+    #[inline]
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    /// Could it? From now on it can't.
+    pub fn take_idle(&self) -> bool {
+        self.idle.swap(false, Ordering::Relaxed)
     }
 
     /// Notes which slot executes a statement, if any.
@@ -306,6 +319,7 @@ impl Registry {
             nudge: Nudge::default(),
             cluster: AtomicU64::new(0),
             connections: Default::default(),
+            idle: AtomicBool::new(false),
             active: AtomicU8::new(0),
         });
         sessions.insert(id, Arc::clone(&handle));

@@ -5,6 +5,7 @@
 
 use super::gate::{Listener, Place};
 use super::login::{LoginContext, LoginError, login};
+use super::pools::Pools;
 use super::prove::Prover;
 use super::session::{ClientSession, Identity, Inside, STATEMENTS_MAX, Surroundings};
 use super::shared::Registry;
@@ -18,6 +19,7 @@ use crate::transport::{Channel, Io};
 use crate::wire::err;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Builder;
@@ -58,8 +60,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts worker number `n`.
-    pub fn spawn(n: usize, context: WorkerContext) -> io::Result<Self> {
+    /// Starts worker number `n` of `all`.
+    pub fn spawn(n: usize, all: usize, context: WorkerContext) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(HANDED_OVER_MAX);
         let sessions = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&sessions);
@@ -67,7 +69,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
             // A task of its own: what is handed to block_on is polled whenever any session is.
             let local = LocalSet::new();
-            let running = local.spawn_local(run(receiver, context, count));
+            let running = local.spawn_local(run(receiver, context, count, (n, all)));
             if let Err(error) = local.block_on(&runtime, running) {
                 std::panic::resume_unwind(error.into_panic());
             }
@@ -96,17 +98,23 @@ impl Worker {
     }
 }
 
-async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, sessions: Arc<AtomicUsize>) {
+async fn run(
+    mut receiver: mpsc::Receiver<Accepted>,
+    context: WorkerContext,
+    sessions: Arc<AtomicUsize>,
+    (n, all): (usize, usize),
+) {
+    let pools = Pools::new(n, all);
     let mut tasks = tokio::task::JoinSet::new();
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
         tokio::select! {
             accepted = receiver.recv() => {
                 let Some(accepted) = accepted else { break };
-                let (context, sessions) = (context.clone(), Arc::clone(&sessions));
+                let (context, sessions, pools) = (context.clone(), Arc::clone(&sessions), Rc::clone(&pools));
                 sessions.fetch_add(1, Ordering::Relaxed);
                 tasks.spawn_local(async move {
-                    serve(accepted, context).await;
+                    serve(accepted, context, pools).await;
                     sessions.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -115,7 +123,10 @@ async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, ses
                     tracing::error!(%error, "a session panicked");
                 }
             }
-            _ = flush.tick() => metrics::flush_workers(),
+            _ = flush.tick() => {
+                metrics::flush_workers();
+                pools.sweep();
+            }
         }
     }
     while let Some(_ended) = tasks.join_next().await {}
@@ -123,13 +134,13 @@ async fn run(mut receiver: mpsc::Receiver<Accepted>, context: WorkerContext, ses
 }
 
 /// One client, from its first byte to its last.
-async fn serve(accepted: Accepted, context: WorkerContext) {
+async fn serve(accepted: Accepted, context: WorkerContext, pools: Rc<Pools>) {
     let Accepted { socket, peer, listener, place } = accepted;
     let _gauge = metrics::session(&listener.config.name);
     let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
     let channel = Channel::new(Io::Plain(socket));
     let registered = context.registry.register();
-    let session = Box::pin(log_in(channel, peer, &listener, &context, &registered.handle)).await;
+    let session = Box::pin(log_in(channel, peer, &listener, (&context, &pools), &registered.handle)).await;
     let Some(mut session) = session else { return };
     let end = session.run().await;
     let cluster = session.cluster_name();
@@ -143,7 +154,7 @@ async fn log_in(
     mut channel: Channel,
     peer: SocketAddr,
     listener: &Arc<Listener>,
-    context: &WorkerContext,
+    (context, pools): (&WorkerContext, &Rc<Pools>),
     handle: &Arc<super::shared::SessionHandle>,
 ) -> Option<ClientSession> {
     let config = &listener.config;
@@ -161,7 +172,7 @@ async fn log_in(
         }
     };
     let mode = mode(config.mode);
-    let mut prover = Prover::new(listener, greeting.clone(), mode);
+    let mut prover = Prover::new(listener, greeting.clone(), mode, pools);
     let login_context = LoginContext {
         facade: &greeting,
         session: handle.id,
@@ -210,6 +221,7 @@ async fn log_in(
         registry: Arc::clone(&context.registry),
         rsa: Arc::clone(&context.rsa),
         shutdown: context.shutdown.clone(),
+        pools: Rc::clone(pools),
     };
     let mut session = ClientSession::new(client.channel, identity, session, mode, around, Arc::clone(handle));
     if let Some(proof) = prover.proof.take() {

@@ -52,6 +52,14 @@ pub struct Said {
     pub plain_eof: bool,
     /// A cursor is open and has rows.
     pub cursor: bool,
+    /// The insert id that the primary told; 0: none.
+    pub insert_id: u64,
+    /// Rows of its last result; none: that was no result set.
+    pub rows: Option<u64>,
+    /// Rows that it says were affected, and warnings; only where they are wanted.
+    pub affected: u64,
+    /// How many warnings there are to be shown.
+    pub warnings: u16,
     /// Bytes forwarded to the client.
     pub forwarded: u64,
     /// Sequence number that an error of the proxy's own must have.
@@ -111,6 +119,8 @@ pub struct Relay<'a> {
     pub kill: &'a CancellationToken,
     /// Asks while the server is waited for: true to end it as if the server had gone. It registers for a wake-up itself.
     pub cut: &'a dyn Fn(&mut Context<'_>) -> bool,
+    /// What the statement leaves for SHOW WARNINGS and its kin is wanted.
+    pub counts: bool,
     /// Is told of every byte of the answer, as the client gets it.
     pub digest: Option<&'a mut Context256>,
     /// The client gets it at all.
@@ -154,6 +164,7 @@ impl Relay<'_> {
                         return Some(Ended::Withheld { errno, length: end });
                     }
                     said.errno = Some(errno);
+                    (said.rows, said.affected) = (None, 0);
                 }
                 Kind::Ok => {
                     said.plain_eof = false;
@@ -163,6 +174,10 @@ impl Relay<'_> {
                 }
                 Kind::Eof => {
                     said.plain_eof = true;
+                    if self.counts {
+                        said.rows = Some(scanner.rows);
+                        said.warnings = payload.get(1..3).map_or(0, |two| u16::from_le_bytes([two[0], two[1]]));
+                    }
                     if let Ok(status) = status(kind, payload) {
                         self.on_status(status, said);
                     }
@@ -200,11 +215,18 @@ impl Relay<'_> {
     ) -> Result<(), crate::wire::Malformed> {
         let status = status(Kind::Ok, &self.backend.input[start + HEADER..end])?;
         self.on_status(status, said);
+        if self.counts {
+            let ok = OkPacket::read(&self.backend.input[start + HEADER..end])?;
+            let ended_rows = self.backend.input[start + HEADER] == 0xFE;
+            said.rows = ended_rows.then_some(scanner.rows);
+            (said.affected, said.warnings) = (ok.affected_rows, ok.warnings);
+        }
         if self.class == Class::Write
             && self.slot == Slot::Primary
             && let id @ 1.. = insert_id(&self.backend.input[start + HEADER..end])?
         {
             self.session.set_insert_id(id);
+            said.insert_id = id;
         }
         if status & STATUS_STATE_CHANGED == 0 {
             return Ok(());

@@ -71,7 +71,7 @@ fn split(session: &Session, statement: Classified) -> Slot {
         Class::Begin { read_only: true } if session.pins().is_empty() => {}
         _ => return Slot::Primary,
     }
-    if statement.hint == Hint::Primary || !session.autocommit() || session.one_shot() {
+    if statement.hint == Hint::Primary || !session.autocommit() || session.one_shot_perhaps() {
         return Slot::Primary;
     }
     // Processes, counters and logs of one server: the one that KILL and writes reach.

@@ -6,6 +6,7 @@
 //! connections a session may hold are just [`Slot`]s here.
 
 mod commits;
+mod observed;
 mod pins;
 mod recorder;
 mod statements;
@@ -20,9 +21,8 @@ pub use written::{Written, read as read_gtids};
 
 use crate::classify::{Class, Classified, Dialect, Flags, Flavor};
 use crate::types::Consistency;
-use crate::wire::session_track::{
-    Change, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, TrackedVariables,
-};
+use crate::wire::session_track::{STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, TrackedVariables};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Reports of commits that are kept until somebody takes them; one statement brings one, a procedure may bring more.
 const COMMITTED_MAX: usize = 64;
@@ -71,6 +71,8 @@ pub struct Session {
     pins: Pins,
     /// A one-shot SET TRANSACTION waits for its transaction.
     one_shot: bool,
+    /// It may still wait: not every statement is what it waits for, as a SELECT without tables.
+    one_shot_perhaps: bool,
     /// Prepared statements.
     pub statements: Statements,
     /// How text is read.
@@ -87,6 +89,8 @@ pub struct Session {
     row_count_due: bool,
     /// The insert id that the primary told last; 0: none. What LAST_INSERT_ID() is, unless it was an explicit value.
     insert_id: u64,
+    /// It may be another one: what an answer told was perhaps an explicit value.
+    insert_id_doubted: bool,
     /// What the primary has told of commits since this was last taken: GTID sets as text.
     committed: Vec<Box<[u8]>>,
     /// The client has a hand in its transactions' GTIDs, or will not have them told.
@@ -95,6 +99,8 @@ pub struct Session {
     consistency: Option<Consistency>,
     /// What it has committed.
     pub written: Written,
+    /// It has set a variable that is its connection's own business, such as gtid_next.
+    local: bool,
     /// sql_log_bin=OFF: what it commits stays on its server.
     unlogged: bool,
 }
@@ -110,12 +116,15 @@ impl Session {
             variables: Variables::default(),
             pins: Pins::default(),
             one_shot: false,
+            one_shot_perhaps: false,
             statements: Statements::new(statements_max),
             dialect,
             tracked: TrackedVariables::default(),
             multi_statements: None,
             row_count_due: false,
             insert_id: 0,
+            insert_id_doubted: false,
+            local: false,
             committed: Vec::new(),
             steers_gtids: false,
             consistency: None,
@@ -128,10 +137,12 @@ impl Session {
 
     /// Lets `tell` report what servers said of their defaults: none of it is something that the client has set.
     pub fn begin(&mut self, tell: impl FnOnce(&mut Self)) {
+        let (pins, local) = (self.pins, self.local);
         tell(self);
         self.variables.clear();
-        self.pins = Pins::default();
+        self.pins = pins;
         (self.reported, self.tracks_all, self.steers_gtids) = (false, false, false);
+        (self.local, self.insert_id_doubted) = (local, false);
     }
 
     /// Back to the state after login, keeping the schema (COM_RESET_CONNECTION keeps it).
@@ -140,11 +151,16 @@ impl Session {
         self.transaction = None;
         self.last = Slot::Primary;
         self.variables.clear();
+        // Servers keep the active roles, and perhaps what the next insert id is to be (seen on 9.7.4).
+        let role = self.pins.contains(Pin::Role);
         self.pins = Pins::default();
-        self.one_shot = false;
+        if role {
+            self.pins.add(Pin::Role);
+        }
+        (self.one_shot, self.one_shot_perhaps) = (false, false);
         self.statements.clear();
         self.tracked = TrackedVariables::default();
-        self.insert_id = 0;
+        (self.insert_id, self.insert_id_doubted) = (0, false);
         self.committed.clear();
         (self.steers_gtids, self.unlogged, self.consistency) = (false, false, None);
         self.dialect.multibyte_escape_unsafe = multibyte;
@@ -197,6 +213,11 @@ impl Session {
         self.one_shot
     }
 
+    /// True while one may wait.
+    pub fn one_shot_perhaps(&self) -> bool {
+        self.one_shot_perhaps
+    }
+
     /// Adds a pin from outside, such as state that a follower would not take.
     pub fn pin(&mut self, pin: Pin) {
         self.pins.add(pin);
@@ -219,6 +240,16 @@ impl Session {
         }
         self.one_shot = flags.contains(Flags::ONE_SHOT_TRANSACTION)
             || (self.one_shot && matches!(statement.class, Class::Set | Class::Diagnostics | Class::Empty));
+        let ended = match statement.class {
+            Class::Commit { chain, .. } | Class::Rollback { chain, .. } => !chain,
+            Class::Write => flags.contains(Flags::DML) && self.transaction.is_none(),
+            _ => false,
+        };
+        // SET autocommit=1 ends a read-only transaction, and what follows is refused all the same (seen on 9.7.4).
+        // With autocommit=0 a savepoint stands before the transaction has begun.
+        let begins = statement.class == Class::Begin { read_only: true }
+            || (statement.class == Class::Savepoint && !self.autocommit());
+        self.one_shot_perhaps = begins || self.one_shot || (self.one_shot_perhaps && !ended);
         for (flag, pin) in [
             (Flags::TEMPORARY_TABLE, Pin::TemporaryTable),
             (Flags::USER_VARIABLE_WRITE, Pin::UserVariable),
@@ -288,30 +319,19 @@ impl Session {
                 || matches!(statement.class, Class::Call | Class::Execute | Class::Multi))
     }
 
-    /// Notes the status flags of an OK or EOF from `slot`.
-    #[inline]
-    pub fn observe_status(&mut self, slot: Slot, status: u16) {
-        self.status = status;
-        if status & STATUS_IN_TRANS != 0 {
-            self.transaction = Some(slot);
-        } else if self.transaction == Some(slot) {
-            self.transaction = None;
-        }
-        self.dialect.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
-    }
-
-    /// Notes a session state change that `slot` reported.
-    pub fn observe_change(&mut self, slot: Slot, change: Change<'_>) {
-        if let Some(schema) = change.schema() {
-            self.schema = (!schema.is_empty()).then(|| schema.into());
-            return;
-        }
-        if let Some(gtids) = change.gtids() {
-            return self.observe_commit(slot, gtids);
-        }
-        for (name, value) in change.variables() {
-            self.observe_variable(slot, name, value);
-        }
+    /// What a text means when it is prepared now in `schema`, as a number: another one under another state.
+    pub fn prepared_under(&self, schema: Option<&[u8]>) -> u64 {
+        const MEANT: [&[u8]; 5] = [
+            b"sql_mode",
+            b"character_set_client",
+            b"character_set_connection",
+            b"collation_connection",
+            b"default_collation_for_utf8mb4",
+        ];
+        let mut hasher = DefaultHasher::new();
+        schema.hash(&mut hasher);
+        MEANT.map(|name| self.variables.get(name)).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// What LAST_INSERT_ID() is, as far as answers have told; 0: nothing was inserted.
@@ -326,29 +346,24 @@ impl Session {
         self.insert_id = id;
     }
 
-    fn observe_variable(&mut self, slot: Slot, name: &[u8], value: &[u8]) {
-        self.reported |= name != b"statement_id";
-        match name {
-            b"statement_id" => return,
-            b"session_track_system_variables" => self.tracks_all = true,
-            b"last_gtid" => self.observe_commit(slot, value),
-            b"sql_log_bin" => self.unlogged = value == b"OFF",
-            b"gtid_next" => self.steers_gtids = true,
-            b"session_track_gtids" => self.steers_gtids |= value == b"OFF",
-            b"sql_mode" => self.dialect.mode.ansi_quotes = contains(value, b"ANSI_QUOTES"),
-            b"character_set_client" => self.dialect.multibyte_escape_unsafe = multibyte_escape_unsafe(value),
-            _ => {}
-        }
-        if let Some(pin) = self.variables.set(slot, name, value) {
-            self.pins.add(pin);
-        }
+    /// LAST_INSERT_ID() may be what only the server knows.
+    pub fn doubt_insert_id(&mut self) {
+        self.insert_id_doubted = true;
     }
 
-    /// Notes the default schema where the server does not report it (session_track_schema=OFF).
-    pub fn set_schema(&mut self, schema: &[u8]) {
-        if self.schema.as_deref() != Some(schema) {
-            self.schema = Some(schema.into());
-        }
+    /// May it?
+    pub fn is_insert_id_doubted(&self) -> bool {
+        self.insert_id_doubted
+    }
+
+    /// The server has said what LAST_INSERT_ID() is.
+    pub fn learn_insert_id(&mut self, id: u64) {
+        (self.insert_id, self.insert_id_doubted) = (id, false);
+    }
+
+    /// Has it set what is not carried to another connection, and does not pin it to its primary's either?
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// The follower's connection is the primary's now, with what is prepared there and what the last statement left.
@@ -366,15 +381,6 @@ impl Session {
         }
         transaction
     }
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    memchr::memmem::find(text, word).is_some()
-}
-
-/// Character sets in whose characters a backslash may be the last byte.
-pub fn multibyte_escape_unsafe(character_set: &[u8]) -> bool {
-    matches!(character_set, b"gbk" | b"gb18030" | b"big5" | b"sjis" | b"cp932")
 }
 
 #[cfg(test)]

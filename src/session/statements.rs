@@ -24,6 +24,10 @@ pub struct Statement {
     pub sql: Arc<[u8]>,
     /// What kind of statement it is.
     pub classified: Classified,
+    /// The default schema when it was prepared.
+    pub schema: Option<Box<[u8]>>,
+    /// What of the session's state it was prepared under ([`super::Session::prepared_under`]).
+    pub state: u64,
     /// Number of parameters.
     pub parameters: u16,
     /// Parameter types as last bound by the client, as they stand on the wire, with a version from 1 up.
@@ -96,9 +100,11 @@ impl Statements {
         self.map.get(&self.resolve(id))
     }
 
-    /// Is something of a statement on a connection that is not to be asked for elsewhere: a cursor, long data?
+    /// Is something of a statement on a connection that is not to be asked for elsewhere: a cursor, long data, a text that is not kept?
     pub fn is_held(&self) -> bool {
-        self.map.values().any(|statement| statement.cursor.is_some() || statement.long_data.is_some())
+        self.map
+            .values()
+            .any(|statement| statement.cursor.is_some() || statement.long_data.is_some() || statement.sql.is_empty())
     }
 
     /// The follower's connection is the primary's now, with what is prepared there.

@@ -32,6 +32,19 @@ const LOCAL: [&[u8]; 13] = [
     b"wsrep_on",
 ];
 
+/// Is it a variable whose value says how the next writes on this very connection are to be made?
+pub(super) fn is_local(name: &[u8]) -> bool {
+    const TOLD: [&[u8]; 6] = [
+        b"last_insert_id",
+        b"identity",
+        b"session_track_system_variables",
+        b"autocommit",
+        b"last_gtid",
+        b"statement_id",
+    ];
+    LOCAL.contains(&name) && !TOLD.contains(&name)
+}
+
 /// A variable with its value and when it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -40,6 +53,18 @@ pub struct Set {
     /// Value as the server printed it.
     pub value: Box<[u8]>,
     version: u64,
+}
+
+impl Set {
+    /// One that was set at no time in particular.
+    pub fn new(name: &[u8], value: &[u8]) -> Self {
+        Self { name: name.into(), value: value.into(), version: 0 }
+    }
+
+    /// Was it set after that version?
+    pub fn is_newer_than(&self, version: u64) -> bool {
+        self.version > version
+    }
 }
 
 /// The variables set since login, with a version that grows at each change.
@@ -76,17 +101,26 @@ impl Variables {
         if LOCAL.contains(&name) {
             return None;
         }
-        self.version += 1;
         match name {
             b"character_set_connection" => self.collation_unknown = Some(slot),
-            b"collation_connection" => self.collation_unknown = None,
+            b"collation_connection" => {
+                self.collation_unknown = None;
+                // The servers set it too and do not say so.
+                let end = value.iter().position(|byte| *byte == b'_').unwrap_or(value.len());
+                self.put(b"character_set_connection", &value[..end]);
+            }
             _ => {}
         }
+        self.put(name, value);
+        None
+    }
+
+    fn put(&mut self, name: &[u8], value: &[u8]) {
+        self.version += 1;
         let version = self.version;
         // Set again: it moves to the end, so that the order of the last settings is kept.
         self.set.retain(|v| &*v.name != name);
         self.set.push(Set { name: name.into(), value: value.into(), version });
-        None
     }
 
     /// Where collation_connection has to be asked for before it can be carried on.

@@ -210,7 +210,7 @@ pub(super) fn connect_failure(error: &ConnectError) -> Failure {
             ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => FailureKind::Gone,
             _ => FailureKind::Silent,
         },
-        ConnectError::Timeout(_) | ConnectError::Overtaken => FailureKind::Silent,
+        ConnectError::Timeout(_) | ConnectError::Overtaken | ConnectError::Exhausted(_) => FailureKind::Silent,
         ConnectError::Refused(packet) => match ErrPacket::parse(packet) {
             Ok(error) => server_error(error.code),
             Err(_) => FailureKind::Barred,

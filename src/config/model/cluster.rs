@@ -46,6 +46,8 @@ pub struct ClusterConfig {
     pub backend_connections_max: Option<u32>,
     /// `backend_logins_max`: logins to one server that are under way at the same time; others wait their turn. Default 32.
     pub backend_logins_max: usize,
+    /// `shared_*`: the connections that sessions of listeners with `sharing` share.
+    pub shared: SharedConfig,
     /// `accounts_max`: accounts whose verifier is remembered. Default 10,000.
     pub accounts_max: usize,
     /// `account_ttl_s`: how long a verifier is remembered after its last proof. Default one day.
@@ -72,6 +74,7 @@ impl ClusterConfig {
             accept_lost_writes_after: None,
             backend_connections_max: None,
             backend_logins_max: 32,
+            shared: SharedConfig::default(),
             accounts_max: 10_000,
             account_ttl: Duration::from_secs(86_400),
         }
@@ -162,4 +165,31 @@ pub enum SslMode {
     VerifyCa,
     /// It must also name the host that was connected to.
     VerifyIdentity,
+}
+
+/// `shared_*`: the connections to one server that sessions of listeners with `sharing` share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedConfig {
+    /// `shared_connections_max`: of all workers together; each has its part, at least one. Default 64.
+    pub connections_max: u32,
+    /// `shared_connections_min`: so many stay open although nobody uses them. Default 4.
+    pub connections_min: u32,
+    /// `shared_idle_ms_max`: one that nobody has used for so long is closed. Default 5 min.
+    pub idle_max: Duration,
+    /// `shared_lifetime_ms_max`: one that is older is used no more. 0 = `None`: for ever. Default 1 h.
+    pub lifetime_max: Option<Duration>,
+    /// `shared_statements_max`: prepared statements that one of them keeps. Default 128.
+    pub statements_max: usize,
+}
+
+impl Default for SharedConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 64,
+            connections_min: 4,
+            idle_max: Duration::from_secs(300),
+            lifetime_max: Some(Duration::from_secs(3600)),
+            statements_max: 128,
+        }
+    }
 }

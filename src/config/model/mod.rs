@@ -150,6 +150,8 @@ pub struct ListenerConfig {
     pub read_fallback: ReadFallback,
     /// `exactly_once`: a write whose answer was lost with its server is answered from evidence, or run again. Default no.
     pub exactly_once: bool,
+    /// `sharing`: whether sessions share connections between their transactions. Default off.
+    pub sharing: Sharing,
     /// `transaction_replay_bytes`: transactions up to this size are run again on the new primary. Default 1 MiB; 0: never.
     pub transaction_replay_bytes: usize,
     /// `consistency`: how fresh reads are where neither the session nor the statement says so. Default eventual.
@@ -190,6 +192,7 @@ impl ListenerConfig {
             idle_timeout: None,
             read_fallback: ReadFallback::Primary,
             exactly_once: false,
+            sharing: Sharing::Off,
             transaction_replay_bytes: 1 << 20,
             consistency: Consistency::Eventual,
             consistency_wait: Duration::from_millis(100),
@@ -269,6 +272,15 @@ pub enum ReadFallback {
     Hold,
     /// It is answered with an error.
     Error,
+}
+
+/// Whether sessions share connections to the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// Each session has its own.
+    Off,
+    /// Between transactions a session gives its connections to whoever waits for one.
+    Transaction,
 }
 
 /// Where an account's proof comes from (design: "Logging in").

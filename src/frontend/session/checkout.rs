@@ -5,6 +5,7 @@
 //! with it.
 
 use super::leave::is_drained;
+use super::share::{Lent, NoConnection};
 use super::{ClientSession, End};
 use crate::backend::{BackendConnection, BringError, ConnectError, observe};
 use crate::config::ReadFallback;
@@ -63,12 +64,12 @@ impl ClientSession {
                 Slot::Follower => self.follower.as_ref().is_some_and(|c| self.serves_reads(&topology, c.backend)),
             }
         };
-        let Self { session, primary, follower, .. } = self;
+        let Self { session, primary, follower, inserts, .. } = self;
         let connection = match slot {
             Slot::Primary => primary,
             Slot::Follower => follower,
         };
-        serves && connection.as_mut().is_some_and(|c| c.channel.is_quiet() && c.matches(session, slot))
+        serves && connection.as_mut().is_some_and(|c| c.channel.is_quiet() && c.matches(session, slot, *inserts))
     }
 
     async fn checkout_slowly(&mut self, slot: Slot, deadline: Instant) -> Result<Slot, Unavailable> {
@@ -114,8 +115,11 @@ impl ClientSession {
             }
             match self.connect(Slot::Primary, &primary, term, deadline).await {
                 Ok(()) => {}
-                Err(ConnectError::Refused(err)) if !is_passing(&err) => return Err(Unavailable::Refused(err)),
-                Err(error) => self.failed(&primary, &error, &mut changed, deadline).await?,
+                Err(NoConnection::End(end)) => return Err(Unavailable::End(end)),
+                Err(NoConnection::Error(ConnectError::Refused(err))) if !is_passing(&err) => {
+                    return Err(Unavailable::Refused(err));
+                }
+                Err(NoConnection::Error(error)) => self.failed(&primary, &error, &mut changed, deadline).await?,
             }
         }
     }
@@ -160,7 +164,11 @@ impl ClientSession {
                     }
                 }
             };
-            if let Err(error) = self.connect(Slot::Follower, &follower, term, deadline).await {
+            if let Err(none) = self.connect(Slot::Follower, &follower, term, deadline).await {
+                let error = match none {
+                    NoConnection::End(end) => return Err(Unavailable::End(end)),
+                    NoConnection::Error(error) => error,
+                };
                 tracing::debug!(server = %follower.address, %error, "follower takes no connection");
                 if matches!(error, ConnectError::Overtaken) {
                     continue;
@@ -193,7 +201,7 @@ impl ClientSession {
         self.handle.set_connection(Slot::Follower.index(), None);
         connection.term = term;
         self.session.follower_became_primary();
-        self.keep(Slot::Primary, *connection);
+        self.keep(Slot::Primary, connection);
         true
     }
 
@@ -204,24 +212,25 @@ impl ClientSession {
         backend: &Backend,
         term: Term,
         deadline: Instant,
-    ) -> Result<(), ConnectError> {
+    ) -> Result<(), NoConnection> {
         let cluster = self.cluster().clone();
-        let place = cluster
-            .place(backend)
-            .ok_or_else(|| ConnectError::Protocol("backend_connections_max is reached".to_owned()))?;
+        let place = match self.borrow(slot, backend, term, deadline).await? {
+            Lent::Connection => return Ok(()),
+            Lent::Place(place) => place,
+        };
         let turn = tokio::time::timeout_at(deadline, cluster.login_turn(backend.id)).await;
         let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(cluster.config.hold_max))? else {
-            return Err(ConnectError::Overtaken);
+            return Err(ConnectError::Overtaken.into());
         };
         let credential = self.identity.credential.open();
         let login = self.identity.login(&credential, self.session.schema());
         let target = cluster.target(&backend.address, self.identity.secure);
         let (mut connection, ok, setup) = BackendConnection::open(&target, &login, backend.id, term, place).await?;
         if slot == Slot::Primary && self.session.variables.version() == 0 {
-            self.session.begin(|session| learn(session, slot, &ok, setup.as_deref()));
-            connection.is_current(&self.session);
+            self.session.begin(|session| learn(session, slot, Some(&ok), setup.as_deref()));
+            connection.is_current(&self.session, slot);
         }
-        self.keep(slot, connection);
+        self.keep(slot, Box::new(connection));
         Ok(())
     }
 
@@ -236,6 +245,9 @@ impl ClientSession {
         match error {
             ConnectError::Overtaken => return Ok(()),
             ConnectError::Unreachable(_) | ConnectError::Timeout(_) | ConnectError::Refused(_) => {}
+            ConnectError::Exhausted(message) => {
+                return Err(Unavailable::Error(ClientError::new(ErrorKind::NoBackend, message.clone())));
+            }
             ConnectError::CredentialInsufficient
             | ConnectError::Tls(_)
             | ConnectError::Protocol(_)
@@ -261,19 +273,23 @@ impl ClientSession {
         {
             self.ask_collation(source).await;
         }
-        let Self { session, primary, follower, .. } = self;
+        let Self { session, primary, follower, inserts, .. } = self;
         let connection = match slot {
             Slot::Primary => primary,
             Slot::Follower => follower,
         };
         let Some(connection) = connection.as_mut() else { return Ok(false) };
-        if connection.matches(session, slot) {
+        if connection.matches(session, slot, *inserts) {
             return Ok(true);
         }
-        match connection.bring(session, slot).await {
+        match connection.bring(session, slot, *inserts).await {
             Ok(()) => Ok(true),
             Err(BringError::Broken(_)) => {
                 self.lose(slot, false)?;
+                Ok(false)
+            }
+            Err(BringError::Foreign) => {
+                self.drop_connection(slot, None);
                 Ok(false)
             }
             Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_))) => match slot {
@@ -291,7 +307,7 @@ impl ClientSession {
     }
 
     /// SET NAMES may have changed collation_connection on `source` without saying so.
-    async fn ask_collation(&mut self, source: Slot) {
+    pub(super) async fn ask_collation(&mut self, source: Slot) {
         let asked = match self.slot(source) {
             Some(connection) => connection.collation().await.ok(),
             None => None,
@@ -305,7 +321,7 @@ impl ClientSession {
                     Slot::Follower => follower,
                 };
                 if let Some(connection) = connection {
-                    connection.is_current(session);
+                    connection.is_current(session, source);
                 }
             }
             None => self.session.pin(Pin::Variable),
@@ -351,8 +367,10 @@ impl ClientSession {
 }
 
 /// Tells a new session what its first connection's login and set-up said.
-pub(super) fn learn(session: &mut Session, slot: Slot, ok: &[u8], setup: Option<&[u8]>) {
-    observe(session, slot, ok);
+pub(super) fn learn(session: &mut Session, slot: Slot, ok: Option<&[u8]>, setup: Option<&[u8]>) {
+    if let Some(ok) = ok {
+        observe(session, slot, ok);
+    }
     if let Some(setup) = setup {
         observe(session, slot, setup);
     }

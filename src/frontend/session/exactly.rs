@@ -138,7 +138,10 @@ impl ClientSession {
             self.answered(request, false, &Said::default());
             let Self { session, primary, .. } = self;
             if let Some(connection) = primary.as_mut() {
-                connection.is_current(session);
+                connection.is_current(session, Slot::Primary);
+                if ok.last_insert_id != 0 {
+                    connection.has_insert_id(ok.last_insert_id);
+                }
                 connection.count();
             }
         } else {

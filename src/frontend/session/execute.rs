@@ -12,9 +12,9 @@
 use super::checkout::Unavailable;
 use super::freshness::is_not_understood;
 use super::lost::Lost;
-use super::replay;
 use super::{ClientSession, End, Incoming};
-use crate::classify::{Class, Classified};
+use super::{replay, share};
+use crate::classify::{Class, Classified, Flags};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::relay::{Ended, Relay, Said, UploadError, upload};
@@ -85,10 +85,18 @@ impl ClientSession {
     /// the proxy's own count as errno 1105.
     pub(super) async fn execute(&mut self, request: Request) -> Result<Said, End> {
         let started = Instant::now();
+        self.inserts = share::inserts(request.statement);
         if self.is_settling_due(request.statement)
             && let Err(unavailable) = Box::pin(self.settle()).await
         {
             return self.unavailable(request, unavailable).await;
+        }
+        if self.account.is_some() && self.asks_for_what_is_gone(&request).await {
+            let mut request = request;
+            return match Box::pin(self.answer_left(&mut request)).await? {
+                Some(said) => Ok(said),
+                None => Box::pin(self.execute(request)).await,
+            };
         }
         if is_not_understood(request.statement) {
             return self.refuse_consistency(&request).await;
@@ -110,6 +118,10 @@ impl ClientSession {
             }
         };
         let said = self.attempts(request, route, started).await?;
+        if self.session.transaction() == Some(Slot::Follower) && request.statement.flags.contains(Flags::LAST_INSERT_ID)
+        {
+            self.learn_insert_id(Slot::Follower).await;
+        }
         self.handle.set_active(None);
         self.count_pins();
         self.count(&request, was_open, &said, started.elapsed());
@@ -243,7 +255,7 @@ impl ClientSession {
         }
         let hide_gtids = self.hides_gtids(slot);
         let records = slot == Slot::Primary && self.records(request, was_open);
-        let Self { client, session, primary, follower, tracking, handle, .. } = self;
+        let Self { client, session, primary, follower, tracking, handle, account, .. } = self;
         let Some(connection) = (match slot {
             Slot::Primary => primary.as_mut(),
             Slot::Follower => follower.as_mut(),
@@ -278,6 +290,7 @@ impl ClientSession {
             command: request.incoming.length,
             kill: handle.kill.token(),
             cut: &|cx| nudge.poll_cut(cx, index, mine),
+            counts: account.is_some(),
             digest: digest.as_mut(),
             forwards: true,
             withhold,
@@ -286,7 +299,10 @@ impl ClientSession {
         request.incoming.length = relay.command;
         match ended {
             Ended::Done => {
-                connection.is_current(session);
+                connection.is_current(session, slot);
+                if said.insert_id != 0 {
+                    connection.has_insert_id(said.insert_id);
+                }
                 connection.count();
                 if slot == Slot::Primary {
                     self.answered(request, was_open, &said);
@@ -360,8 +376,14 @@ impl ClientSession {
     /// Tells the session what was run.
     #[inline]
     fn note(&mut self, request: &Request, slot: Slot, said: &Said) {
+        if self.account.is_some() {
+            self.note_left(request, slot, said);
+        }
         if request.answer == Answer::Prepared {
             return self.session.ran_on(slot);
+        }
+        if slot == Slot::Primary && share::leaves_insert_id(request.statement, said) {
+            self.session.doubt_insert_id();
         }
         match said.errno {
             None => self.session.sent(slot, request.statement),

@@ -210,7 +210,9 @@ impl ClientSession {
     /// Has the primary say what is committed, before something is sent that may be.
     pub(super) async fn ready_tracking(&mut self, request: &Request) -> Result<(), Attempt> {
         let open = self.session.transaction().is_some();
-        if !self.keeps_track() || !may_commit(request.statement, open) || self.is_mariadb() || open {
+        // Whoever asks for the last ROW_COUNT() must not get that of our SET.
+        let asks = request.statement.flags.contains(Flags::DIAGNOSTICS);
+        if asks || !self.keeps_track() || !may_commit(request.statement, open) || self.is_mariadb() || open {
             return Ok(());
         }
         let asked = self.primary.as_ref().is_none_or(|connection| connection.tracks_gtids.is_some());
@@ -224,7 +226,7 @@ impl ClientSession {
                 self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
                 return Err(Attempt::Again(Slot::Primary));
             }
-            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_))) => {
+            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_) | BringError::Foreign)) => {
                 tracing::debug!(session = self.handle.id.0, %error, "GTIDs are not tracked");
                 connection.tracks_gtids = Some(false);
             }

@@ -4,7 +4,7 @@
 use super::ClientSession;
 use super::execute::Attempt;
 use crate::backend::BringError;
-use crate::classify::{Class, Classified, Flavor};
+use crate::classify::{Class, Classified, Flags, Flavor};
 use crate::failover::Lease;
 use crate::session::Slot;
 use crate::topology::Hint;
@@ -65,6 +65,7 @@ impl ClientSession {
     /// Gives the connection to the primary a lane before something is sent that may be committed.
     pub(super) async fn ready_lane(&mut self, statement: Classified) -> Result<(), Attempt> {
         let reads = matches!(statement.class, Class::Read | Class::Diagnostics | Class::Set | Class::Use);
+        let reads = reads || statement.flags.contains(Flags::DIAGNOSTICS);
         if reads || self.lane.lease.as_ref().is_some_and(Lease::is_good) || self.session.transaction().is_some() {
             return Ok(());
         }
@@ -102,7 +103,7 @@ impl ClientSession {
                 self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
                 return Err(Attempt::Again(Slot::Primary));
             }
-            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_))) => {
+            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_) | BringError::Foreign)) => {
                 let user = String::from_utf8_lossy(&self.identity.user).into_owned();
                 let grant = "GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* lets it";
                 tracing::warn!(user, %error, grant, "exactly_once: this account can't have a lane");

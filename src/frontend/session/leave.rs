@@ -33,6 +33,7 @@ impl ClientSession {
                 }
             }
         }
+        self.give_back_waited_for().await;
         self.nudged = (count, stays);
     }
 

@@ -18,6 +18,7 @@ mod diagnostics;
 mod doubt;
 mod exactly;
 mod execute;
+mod fill;
 mod freshness;
 mod hold;
 mod kill;
@@ -26,18 +27,21 @@ mod leave;
 mod lost;
 mod parts;
 mod prepared;
+mod remains;
 mod replay;
+mod share;
 mod special;
 
 pub use parts::{End, Identity, Inside, STATEMENTS_MAX, Surroundings};
 use parts::{Incoming, UNSEEN, tracking};
 
 use super::gate::Gate;
+use super::pools::Account;
 use super::prove::{Proof, cluster_gone};
 use super::shared::{Cluster, SessionHandle};
 use super::signal::Watch;
-use crate::backend::BackendConnection;
-use crate::classify::{Class, Flags, classify};
+use crate::backend::{BackendConnection, Shelved};
+use crate::classify::{Class, Flags, classify, used_schema};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::Held;
 use crate::metrics;
@@ -50,9 +54,7 @@ use crate::wire::command::{Command, query_text};
 use crate::wire::packet::{FRAME_MAX, HEADER, Header};
 use crate::wire::session_track::Tracking;
 use bytes::Buf;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// How long a client has to take the end of its TLS connection.
@@ -84,6 +86,14 @@ pub struct ClientSession {
     owed: diagnostics::Owed,
     /// What the primary's connection writes under.
     lane: lane::Lane,
+    /// Whose connections it may share.
+    account: Option<Account>,
+    /// What the last statement left on a connection that may be shared.
+    remains: remains::Remains,
+    /// Its last answer has left open whether it is in a transaction.
+    doubtful: bool,
+    /// LAST_INSERT_ID() matters to the statement at hand.
+    inserts: bool,
     /// The primary whose connection it gave up last.
     left: Option<(BackendId, Term)>,
     /// The open transaction on the primary, for another one.
@@ -109,6 +119,7 @@ impl ClientSession {
         let tracking = tracking(&identity, &session);
         let wants_lane = around.inside.gate.listener.config.exactly_once;
         let replay_bytes = around.inside.gate.listener.config.transaction_replay_bytes;
+        let account = share::account(&around.inside.gate.listener.config, &identity);
         let cluster = &around.inside.gate.cluster;
         handle.set_cluster(cluster.id);
         let (stop, kill, gone) = (around.shutdown.closing.watch(), handle.kill.watch(), cluster.gone.watch());
@@ -131,6 +142,10 @@ impl ClientSession {
             refused_changes: 0,
             owed: diagnostics::Owed::default(),
             lane: lane::Lane::new(wants_lane),
+            account,
+            remains: remains::Remains::default(),
+            doubtful: false,
+            inserts: true,
             left: None,
             recorder: Recorder::new(replay_bytes),
             fresh: freshness::Fresh::default(),
@@ -140,17 +155,25 @@ impl ClientSession {
 
     /// Takes over the connection that proved the login, and what the server said then.
     pub fn begin(&mut self, proof: Proof) {
-        let Proof { slot, mut connection, ok, setup } = proof;
-        self.session.begin(|session| checkout::learn(session, slot, &ok, setup.as_deref()));
-        connection.is_current(&self.session);
+        let Proof { slot, mut connection, lane, ok, setup } = proof;
+        self.session.begin(|session| checkout::learn(session, slot, ok.as_deref(), setup.as_deref()));
+        if ok.is_some() {
+            connection.is_current(&self.session, slot);
+        }
+        if slot == Slot::Primary {
+            self.lane.lease = lane;
+        }
         self.keep(slot, connection);
     }
 
     /// Keeps a connection in its slot.
-    pub(super) fn keep(&mut self, slot: Slot, connection: BackendConnection) {
+    pub(super) fn keep(&mut self, slot: Slot, connection: Box<BackendConnection>) {
         self.handle.nudge.set_term(slot, connection.term);
         self.handle.set_connection(slot.index(), Some((connection.backend, connection.thread_id)));
-        *self.slot(slot) = Some(Box::new(connection));
+        if let Some(place) = connection.place() {
+            place.hold(Some(self.handle.clone()));
+        }
+        *self.slot(slot) = Some(connection);
     }
 
     /// Serves commands until the session ends.
@@ -188,6 +211,9 @@ impl ClientSession {
                 self.fill_to(length).await?;
             }
             self.dispatch(Incoming { length, streamed }).await?;
+            if self.account.is_some() {
+                self.give_back_waited_for().await;
+            }
             self.client.release();
         }
     }
@@ -243,10 +269,20 @@ impl ClientSession {
             return self.kill(target, query).await;
         }
         let statement = if incoming.streamed && statement.class == Class::Read { UNSEEN } else { statement };
+        let schema = match statement.class {
+            Class::Use if !self.session.tells_schema() => {
+                query_text(payload, attributes).ok().and_then(|sql| used_schema(sql, self.session.dialect()))
+            }
+            _ => None,
+        };
         let left = self.leaves_on_follower(statement).then(|| self.payload(incoming).to_vec());
         let said = self.execute(execute::Request::text(incoming, statement)).await?;
         if said.errno.is_some() {
             return Ok(());
+        }
+        if let Some(schema) = schema {
+            self.session.set_schema(&schema);
+            self.current(self.session.last());
         }
         if let Some(payload) = left {
             self.left_on_follower(statement, &payload).await?;
@@ -299,77 +335,6 @@ impl ClientSession {
             let guards = Pin::ALL.into_iter().filter(|pin| pins.contains(*pin));
             let shown = |pin: Pin| metrics::pin(&listener.config.name, &cluster.name.0, pin.as_str());
             self.pinned = (pins, guards.map(shown).collect());
-        }
-    }
-
-    /// Reads until `n` bytes of input are there; meanwhile a kill, a shutdown at a transaction boundary, or a client that
-    /// sends nothing for the idle timeout ends the session.
-    async fn fill_to(&mut self, n: usize) -> Result<(), End> {
-        while self.client.input.len() < n {
-            match self.around.inside.gate.listener.config.idle_timeout {
-                None => self.fill().await?,
-                Some(limit) => tokio::time::timeout(limit, self.fill()).await.map_err(|_| End::Idle)??,
-            }
-        }
-        Ok(())
-    }
-
-    async fn fill(&mut self) -> Result<(), End> {
-        loop {
-            let count = self.handle.nudge.count();
-            if self.nudged != (count, false) {
-                Box::pin(self.leave(count)).await;
-            }
-            if self.fill_once().await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Waits for the client; false if the session has to look after its servers first.
-    async fn fill_once(&mut self) -> Result<bool, End> {
-        let Self { client, session, stop, kill, gone, around, primary, follower, handle, nudged, .. } = self;
-        // Between transactions a shutdown ends the session; inside one it may finish, until the deadline's kill.
-        let may_stop = session.transaction().is_none() && client.input.is_empty();
-        let mut farewell = None;
-        poll_fn(|cx| {
-            match client.poll_fill(cx, usize::MAX) {
-                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(true)),
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::ClientGone)),
-                Poll::Pending => {}
-            }
-            if kill.poll(cx).is_ready() {
-                return Poll::Ready(Err(End::Killed));
-            }
-            if may_stop && stop.poll(cx).is_ready() {
-                let farewell = farewell.get_or_insert_with(|| around.shutdown.farewell());
-                if farewell.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(End::Shutdown));
-                }
-            }
-            if gone.poll(cx).is_ready() {
-                // The client is told at its next statement; the servers are left at once.
-                (*primary, *follower) = (None, None);
-            }
-            if handle.nudge.poll(cx, nudged.0) {
-                return Poll::Ready(Ok(false));
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Takes the command off the input without sending it anywhere.
-    async fn skip(&mut self, incoming: Incoming) -> Result<(), End> {
-        let mut left = incoming.length;
-        loop {
-            let n = left.min(self.client.input.len());
-            self.client.input.advance(n);
-            left -= n;
-            if left == 0 {
-                return Ok(());
-            }
-            self.fill().await?;
         }
     }
 }

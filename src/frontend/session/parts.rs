@@ -5,6 +5,7 @@ use crate::backend::LoginRequest;
 use crate::classify::{Class, Classified, Flags, Hint};
 use crate::error::{ErrorKind, Side};
 use crate::frontend::gate::{Gate, UserPlace};
+use crate::frontend::pools::Pools;
 use crate::frontend::shared::Registry;
 use crate::frontend::shutdown::Shutdown;
 use crate::metrics::{self, WorkerStats};
@@ -103,6 +104,8 @@ pub struct Surroundings {
     pub rsa: Arc<RsaKey>,
     /// How the proxy shuts down.
     pub shutdown: Shutdown,
+    /// The connections that sessions of its worker share.
+    pub pools: Rc<Pools>,
 }
 
 /// The cluster a session is in, the listener it came in by, and its place in the numbers of both.

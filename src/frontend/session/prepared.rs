@@ -5,6 +5,7 @@ use super::checkout::{Unavailable, transaction_lost};
 use super::execute::{PrepareFailed, Request};
 use super::hold::hold_deadline;
 use super::{ClientSession, End, Incoming, UNSEEN};
+use crate::backend::BackendConnection;
 use crate::classify::{Classified, Flavor, classify};
 use crate::error::{ClientError, ErrorKind};
 use crate::session::{Remote, Slot, Statement};
@@ -16,6 +17,9 @@ use crate::wire::execute::{self as wire, CURSOR_TYPES, STATEMENT_ID};
 use crate::wire::packet::{HEADER, write_packet};
 use crate::wire::response::{Kind, Prepared};
 use bytes::BytesMut;
+
+/// ER_MAX_PREPARED_STMT_COUNT_REACHED.
+const TOO_MANY_STATEMENTS: u16 = 1461;
 
 impl ClientSession {
     /// COM_STMT_PREPARE: prepared where it would be executed first.
@@ -43,9 +47,14 @@ impl ClientSession {
         let Some((prepared, connection)) = said.prepared.zip(self.slot(slot).as_ref()) else { return Ok(()) };
         let mut remotes = [None; 2];
         remotes[slot.index()] = Some(Remote { id: prepared.id, epoch: connection.epoch, types: 0 });
+        // A text too long to hold can't be prepared again elsewhere: it lives and dies with this connection.
+        let sql = if incoming.streamed { [].into() } else { sql };
+        self.prepared_shared(slot, prepared.id, &sql, new_id).await;
+        let schema: Option<Box<[u8]>> = self.session.schema().map(Into::into);
         self.session.statements.add(Statement {
-            // A text too long to hold can't be prepared again elsewhere: it lives and dies with this connection.
-            sql: if incoming.streamed { [].into() } else { sql },
+            sql,
+            state: self.session.prepared_under(schema.as_deref()),
+            schema,
             classified,
             parameters: prepared.parameters,
             types: None,
@@ -139,6 +148,7 @@ impl ClientSession {
         if let Some(statement) = self.session.statements.get(id) {
             statement.long_data = epoch.map(|epoch| (slot, epoch));
         }
+        self.keep_apart(slot, id);
         Ok(())
     }
 
@@ -157,11 +167,14 @@ impl ClientSession {
         for slot in [Slot::Primary, Slot::Follower] {
             let Some(connection) = self.slot(slot) else { continue };
             let Some(remote) = statement.remote(slot, connection.epoch) else { continue };
-            let mut packet = BytesMut::new();
-            let [a, b, c, d] = remote.id.to_le_bytes();
-            write_packet(&mut packet, &mut 0, &[0x19, a, b, c, d]);
+            if connection.is_shared() {
+                if !connection.handles.is_apart(remote.id) {
+                    continue;
+                }
+                connection.handles.remove(remote.id);
+            }
             // A connection that fails here is found out by the next statement.
-            let _ = connection.channel.write_all(&packet).await;
+            let _ = connection.close_statements(&[remote.id]).await;
         }
         Ok(())
     }
@@ -236,7 +249,13 @@ impl ClientSession {
         slot: Slot,
     ) -> Result<Option<BytesMut>, PrepareFailed> {
         let remote = self.prepare_on(id, slot).await?;
-        let Self { client, session, identity, .. } = self;
+        let cursor = self.payload(request.incoming).first() == Some(&0x17)
+            && wire::flags(self.payload(request.incoming)).is_ok_and(|flags| flags & CURSOR_TYPES != 0);
+        if cursor {
+            self.keep_apart(slot, id);
+        }
+        let me = self.handle.id.0;
+        let Self { client, session, identity, primary, follower, .. } = self;
         let Some(statement) = session.statements.get(id) else { return Err(PrepareFailed::Gone) };
         let end = request.incoming.length.min(client.input.len());
         let payload = &mut client.input[HEADER..end];
@@ -260,34 +279,82 @@ impl ClientSession {
             (None, _) => {}
         }
         statement.remotes[slot.index()] = Some(Remote { types: told, ..remote });
+        let connection = match slot {
+            Slot::Primary => primary.as_mut(),
+            Slot::Follower => follower.as_mut(),
+        };
+        if let Some(connection) = connection.filter(|connection| connection.is_shared()) {
+            connection.handles.tell(remote.id, (me, id.0, told));
+        }
         Ok(owned)
     }
 
     /// The statement's id on the connection in `slot`, preparing it there if need be.
     pub(super) async fn prepare_on(&mut self, id: StatementId, slot: Slot) -> Result<Remote, PrepareFailed> {
+        let id = self.session.statements.resolve(id);
+        let me = self.handle.id.0;
+        let max = self.around.inside.gate.cluster.config.shared.statements_max;
         let Self { session, primary, follower, .. } = self;
         let connection = match slot {
             Slot::Primary => primary.as_mut(),
             Slot::Follower => follower.as_mut(),
         };
-        let (Some(connection), Some(statement)) = (connection, session.statements.get(id)) else {
+        let (Some(connection), Some(statement)) = (connection, session.statements.peek(id)) else {
             return Err(PrepareFailed::Gone);
         };
-        if let Some(remote) = statement.remote(slot, connection.epoch) {
-            return Ok(remote);
+        let shared = connection.is_shared();
+        let known = statement.remote(slot, connection.epoch);
+        let known = known.filter(|remote| !shared || connection.handles.has(remote.id, id.0));
+        let found = || if shared { connection.handles.find(&statement.sql, statement.state) } else { None };
+        let remote = match (known, known.map_or_else(found, |_| None)) {
+            (Some(remote), _) if !shared => return Ok(remote),
+            (Some(remote), _) => remote,
+            (None, Some(id)) => Remote { id, epoch: connection.epoch, types: 0 },
+            (None, None) => {
+                let remote = prepare_again(connection, statement).await?;
+                if shared {
+                    let state = session.prepared_under(statement.schema.as_deref());
+                    let close = connection.handles.add(remote.id, &statement.sql, state, max);
+                    connection.close_statements(&close).await.map_err(|_| PrepareFailed::Broken)?;
+                }
+                remote
+            }
+        };
+        let told = connection.handles.told(remote.id);
+        let types = told.filter(|told| (told.0, told.1) == (me, id.0)).map_or(0, |told| told.2);
+        let remote = Remote { types, ..remote };
+        if let Some(statement) = session.statements.get(id) {
+            statement.remotes[slot.index()] = Some(remote);
         }
-        if statement.sql.is_empty() {
-            return Err(PrepareFailed::Gone);
-        }
-        let payload = [&[0x16], &*statement.sql].concat();
-        let (kind, answer) = connection.command(&payload, Answer::Prepared).await.map_err(|_| PrepareFailed::Broken)?;
-        if kind == Kind::Err {
-            return Err(PrepareFailed::Refused(answer));
-        }
-        let prepared = Prepared::read(&answer, connection.shape).map_err(|_| PrepareFailed::Broken)?;
-        let remote = Remote { id: prepared.id, epoch: connection.epoch, types: 0 };
-        statement.remotes[slot.index()] = Some(remote);
         Ok(remote)
+    }
+
+    /// Notes on a shared connection what the client has prepared there.
+    async fn prepared_shared(&mut self, slot: Slot, remote: u32, sql: &std::sync::Arc<[u8]>, id: StatementId) {
+        let state = self.session.prepared_under(self.session.schema());
+        let max = self.cluster().config.shared.statements_max;
+        let Some(connection) = self.slot(slot).as_mut().filter(|connection| connection.is_shared()) else { return };
+        let close = connection.handles.add(remote, sql, state, max);
+        if sql.is_empty() {
+            connection.handles.keep_apart(remote, id.0);
+        }
+        // A connection that fails here is found out by the next statement.
+        let _ = connection.close_statements(&close).await;
+    }
+
+    /// Nothing but this statement is to use what is prepared for it in `slot`.
+    fn keep_apart(&mut self, slot: Slot, id: StatementId) {
+        let id = self.session.statements.resolve(id);
+        let Some(statement) = self.session.statements.peek(id) else { return };
+        let connection = match slot {
+            Slot::Primary => &mut self.primary,
+            Slot::Follower => &mut self.follower,
+        };
+        if let Some(connection) = connection.as_mut().filter(|connection| connection.is_shared())
+            && let Some(remote) = statement.remote(slot, connection.epoch)
+        {
+            connection.handles.keep_apart(remote.id, id.0);
+        }
     }
 
     /// What the client of a statement inside (or outside) a transaction is told when its server went away.
@@ -295,6 +362,35 @@ impl ClientSession {
         let lost = self.drop_connection(slot, Some(crate::topology::Hint::ConnectionLost));
         lost.then(transaction_lost)
     }
+}
+
+/// Prepares a statement on a connection that does not have it, in the schema that it was prepared in.
+async fn prepare_again(connection: &mut BackendConnection, statement: &Statement) -> Result<Remote, PrepareFailed> {
+    if statement.sql.is_empty() {
+        return Err(PrepareFailed::Gone);
+    }
+    let now = connection.schema().map(<[u8]>::to_vec);
+    let elsewhere = statement.schema.as_deref().filter(|schema| now.as_deref() != Some(*schema));
+    if let Some(schema) = elsewhere {
+        connection.use_schema(schema).await.map_err(|_| PrepareFailed::Broken)?;
+    }
+    let payload = [&[0x16], &*statement.sql].concat();
+    let mut answer = connection.command(&payload, Answer::Prepared).await.map_err(|_| PrepareFailed::Broken)?;
+    if answer.0 == Kind::Err && crate::relay::read_err(&answer.1).0 == TOO_MANY_STATEMENTS {
+        // Those that nobody is using now.
+        let spare = connection.handles.take_spare();
+        connection.close_statements(&spare).await.map_err(|_| PrepareFailed::Broken)?;
+        answer = connection.command(&payload, Answer::Prepared).await.map_err(|_| PrepareFailed::Broken)?;
+    }
+    if let (Some(_), Some(schema)) = (elsewhere, now) {
+        connection.use_schema(&schema).await.map_err(|_| PrepareFailed::Broken)?;
+    }
+    let (kind, payload) = answer;
+    if kind == Kind::Err {
+        return Err(PrepareFailed::Refused(payload));
+    }
+    let prepared = Prepared::read(&payload, connection.shape).map_err(|_| PrepareFailed::Broken)?;
+    Ok(Remote { id: prepared.id, epoch: connection.epoch, types: 0 })
 }
 
 /// What an execute is told whose long data went with a server.

@@ -129,6 +129,7 @@ impl ClientSession {
         let (cluster, left) = (self.cluster().name.0.to_string(), self.left);
         loop {
             self.session.set_insert_id(self.recorder.insert_id());
+            self.inserts = true;
             match self.checkout(Slot::Primary, deadline).await {
                 Ok(_) => {}
                 Err(Unavailable::End(end)) => return Err(Unavailable::End(end)),
@@ -211,6 +212,7 @@ impl ClientSession {
             command: 0,
             kill: handle.kill.token(),
             cut: &|cx| nudge.poll_cut(cx, index, mine),
+            counts: false,
             digest: Some(&mut told),
             forwards: false,
             withhold: |_, _| false,
@@ -222,7 +224,10 @@ impl ClientSession {
                 return Replayed::Different;
             }
         }
-        connection.is_current(session);
+        connection.is_current(session, Slot::Primary);
+        if said.insert_id != 0 {
+            connection.has_insert_id(said.insert_id);
+        }
         lane.answered(session.take_committed());
         if finish(told) == recorded.answer { Replayed::Same } else { Replayed::Different }
     }

@@ -71,14 +71,14 @@ impl ClientSession {
     }
 
     /// Notes that the connection in `slot` has all of the session's state.
-    fn current(&mut self, slot: Slot) {
+    pub(super) fn current(&mut self, slot: Slot) {
         let Self { session, primary, follower, .. } = self;
         let connection = match slot {
             Slot::Primary => primary,
             Slot::Follower => follower,
         };
         if let Some(connection) = connection {
-            connection.is_current(session);
+            connection.is_current(session, slot);
         }
     }
 
@@ -115,11 +115,16 @@ impl ClientSession {
         };
         let Some(connection) = connection else { return Ok(()) };
         connection.tracks_gtids = None;
+        connection.has_been_reset();
         // Tracking was reset with the rest.
         match connection.track().await {
             Ok(ok) => {
                 session.begin(|session| observe(session, slot, &ok));
-                connection.is_current(session);
+                // The login's character set is not the server's default; others share the connection after the login's.
+                for (name, value) in connection.differs_from_login(&ok) {
+                    session.variables.set(slot, &name, &value);
+                }
+                connection.is_current(session, slot);
             }
             Err(_) => drop(self.drop_connection(slot, None)),
         }
@@ -129,6 +134,9 @@ impl ClientSession {
     /// The client changed `session_track_system_variables`: notes what it wants and tracks everything again.
     pub(super) async fn reread_tracked(&mut self) -> Result<(), End> {
         let slot = self.session.last();
+        if self.account.is_some() {
+            self.leave_remains(slot).await;
+        }
         let Some(connection) = self.slot(slot) else { return Ok(()) };
         let wanted = connection.tracked_variables().await;
         let again = match &wanted {
@@ -270,7 +278,8 @@ impl ClientSession {
             self.start_anew(&greeting);
             return self.refuse(&ClientError::new(ErrorKind::UnknownCommand, "Unknown command"), 1).await;
         }
-        let mut prover = Prover::new(listener, greeting.clone(), self.mode).staying(&gate.cluster.name);
+        let mut prover =
+            Prover::new(listener, greeting.clone(), self.mode, &self.around.pools).staying(&gate.cluster.name);
         let keeps = matches!(self.session.dialect().flavor, Flavor::MariaDb { .. });
         let context = LoginContext {
             facade: &greeting,
