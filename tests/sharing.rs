@@ -496,19 +496,7 @@ fn no_variable_is_left_to_the_next_session() {
         if ["gtid_next", "session_track_system_variables", "session_track_gtids", "pseudo_thread_id"].contains(&name) {
             continue;
         }
-        let ask = format!("SELECT @@SESSION.{name}");
-        let mut model = proxy.client_of(set.server(0).port());
-        let Ok(at_login) = model.query(&ask) else { continue };
-        let taken = others(&at_login[0][0]).into_iter().map(|value| format!("SET SESSION {name} = {value}"));
-        let Some(set) = taken
-            .into_iter()
-            .find(|set| model.query(set).is_ok() && model.query(&ask).is_ok_and(|now| now != at_login))
-        else {
-            continue;
-        };
-        let mine = model.query(&ask).expect("its value");
-        one.query(&set).unwrap_or_else(|fault| panic!("{set}: {fault:?}"));
-        // These bind the session to its connection.
+        // These bind the session to its connection: nobody else gets it.
         let binds = [
             "timestamp",
             "rand_seed1",
@@ -522,11 +510,24 @@ fn no_variable_is_left_to_the_next_session() {
             "use_secondary_engine",
             "sql_auto_is_null",
         ];
-        if !binds.contains(&name) {
-            let seen = next.query(&ask).expect(&ask);
-            if seen != at_login {
-                wrong.push(format!("{seen:?} instead of {at_login:?} after another session's {set}"));
-            }
+        if binds.contains(&name) {
+            continue;
+        }
+        let ask = format!("SELECT @@SESSION.{name}");
+        let mut model = proxy.client_of(set.server(0).port());
+        let Ok(at_login) = model.query(&ask) else { continue };
+        let taken = others(&at_login[0][0]).into_iter().map(|value| format!("SET SESSION {name} = {value}"));
+        let Some(set) = taken
+            .into_iter()
+            .find(|set| model.query(set).is_ok() && model.query(&ask).is_ok_and(|now| now != at_login))
+        else {
+            continue;
+        };
+        let mine = model.query(&ask).expect("its value");
+        one.query(&set).unwrap_or_else(|fault| panic!("{set}: {fault:?}"));
+        let seen = next.query(&ask).expect(&ask);
+        if seen != at_login {
+            wrong.push(format!("{seen:?} instead of {at_login:?} after another session's {set}"));
         }
         let seen = one.query(&ask).expect(&ask);
         if seen != mine {
