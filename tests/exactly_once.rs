@@ -5,6 +5,7 @@ mod testbed;
 
 use proxy::{Client, Fault, Load, Options, Outcome, Proxy, SOON, TABLE};
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testbed::{Group, GroupOptions, ReplicaSet, Server, SetOptions, until};
 
@@ -13,8 +14,9 @@ const CLIENTS: usize = 64;
 const KILLS: usize = 500;
 const GRANT: &str = "GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO app@'%'";
 
-fn proxy_of(options: Options) -> Proxy {
-    Proxy::start(options.listener("exactly_once = true"))
+fn proxy_of(mut options: Options) -> Proxy {
+    options.listener += "\nexactly_once = true";
+    Proxy::start(options)
 }
 
 /// A source with a replica, and a proxy in front.
@@ -44,8 +46,21 @@ fn exactly(outcome: &Outcome, server: &Server) {
 
 #[test]
 fn a_killed_primary_costs_nobody_an_error() {
+    kill_a_primary(|group| proxy_of(Options::group(group)));
+}
+
+/// The same with as few connections as can be: a lane goes with its connection from session to session.
+#[test]
+fn a_killed_primary_costs_nobody_an_error_where_connections_are_shared() {
+    kill_a_primary(|group| {
+        let options = Options::group(group).cluster("shared_connections_max = 12");
+        proxy_of(options.listener("sharing = \"transaction\"\nconsistency = \"session\""))
+    });
+}
+
+fn kill_a_primary(proxy_of: impl FnOnce(Vec<SocketAddr>) -> Proxy) {
     let group = Group::start(GroupOptions::default());
-    let proxy = proxy_of(Options::group(group.members().iter().map(Server::addr)));
+    let proxy = proxy_of(group.members().iter().map(Server::addr).collect());
     group.primary().sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {TABLE}"));
     wait_lanes(&proxy, group.primary());
     let load = Load::start(proxy.port(), CLIENTS);

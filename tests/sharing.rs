@@ -5,8 +5,9 @@ mod testbed;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Statement, Value};
-use proxy::{Options, Proxy};
+use proxy::{Options, Proxy, sysbench};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use testbed::{ReplicaSet, Server, SetOptions};
 
 /// xorshift64*: the same seed, the same walk.
@@ -544,7 +545,11 @@ fn no_variable_is_left_to_the_next_session() {
 fn model(sessions: usize, steps: usize, mode: &'static str, listener: &str) {
     let seed = seed();
     let (set, proxy) = front(sessions, (mode, listener), "shared_connections_max = 4\nshared_statements_max = 3");
-    let ports = (proxy.port(), set.server(0).port());
+    walk((proxy.port(), set.server(0).port()), sessions, (steps, mode), seed);
+}
+
+/// So many sessions, each beside its model, at once.
+fn walk(ports: (u16, u16), sessions: usize, (steps, mode): (usize, &'static str), seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -567,4 +572,56 @@ fn a_session_on_the_primary_is_as_on_a_connection_of_its_own() {
 #[test]
 fn a_session_that_reads_from_followers_is_as_on_a_connection_of_its_own() {
     model(8, 300, "split", "consistency = \"session\"\nconsistency_wait_ms = 2000");
+}
+
+/// Many threads of sysbench, and the model beside them, on so few connections that everybody waits for everybody.
+fn crowd(threads: usize, connections: usize, seconds: u64) {
+    let seed = seed();
+    let cluster = format!("shared_connections_max = {connections}");
+    let (set, proxy) = front(6, ("split", "consistency = \"session\""), &cluster);
+    sysbench(proxy.port(), "oltp_read_write", &[], "prepare");
+    set.wait_synced();
+    let stop = AtomicBool::new(false);
+    let ports = (proxy.port(), set.server(0).port());
+    let most = std::thread::scope(|scope| {
+        let models = scope.spawn(|| {
+            let mut round = seed;
+            while !stop.load(Ordering::Relaxed) {
+                walk(ports, 6, (40, "split"), round);
+                round = round.wrapping_add(2);
+            }
+        });
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user='app'";
+                most = set.servers().iter().map(|server| server.one(sql).parse().unwrap_or(0)).fold(most, usize::max);
+            }
+            most
+        });
+        let more =
+            [format!("--threads={threads}"), format!("--time={seconds}"), "--mysql-ignore-errors=1213,1205".to_owned()];
+        let told = sysbench(proxy.port(), "oltp_read_write", &more.each_ref().map(String::as_str), "run");
+        let figures = told.lines().filter(|line| line.contains("transactions:") || line.contains("errors:"));
+        println!(
+            "{threads} threads on {connections} connections: {}",
+            figures.map(str::trim).collect::<Vec<_>>().join(", ")
+        );
+        stop.store(true, Ordering::Relaxed);
+        models.join().expect("the models agree");
+        watch.join().expect("the servers answer")
+    });
+    // The models have a connection of their own each, on the primary.
+    assert!(most <= connections + 6, "{most} connections of clients to one server");
+}
+
+#[test]
+fn a_crowd_on_few_connections_gets_no_wrong_answer() {
+    crowd(100, 16, 10);
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn a_thousand_sessions_on_32_connections_get_no_wrong_answer() {
+    crowd(1_000, 32, 600);
 }

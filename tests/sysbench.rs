@@ -5,32 +5,12 @@
 mod proxy;
 mod testbed;
 
-use proxy::{Options, Proxy};
-use std::process::Command;
+use proxy::{Options, Proxy, sysbench};
 use std::time::Instant;
-use testbed::{Group, GroupOptions, Server, ServerOptions, Testbed};
+use testbed::{Group, GroupOptions, Server, ServerOptions};
 
 const WORKLOADS: [&str; 3] = ["oltp_read_write", "oltp_read_only", "oltp_point_select"];
 const THREADS: [u32; 4] = [1, 16, 64, 256];
-/// Rows of each table: enough that 256 threads seldom wait for one another.
-const ROWS: u32 = 5_000;
-
-/// Runs sysbench and answers what it printed; panics with it when it failed.
-fn sysbench(port: u16, workload: &str, more: &[&str], what: &str) -> String {
-    let program = Testbed::get().root().join("bin/sysbench");
-    let output = Command::new(program)
-        .args(["--mysql-host=127.0.0.1", "--mysql-user=app", "--mysql-password=app", "--mysql-db=sbt", "--tables=4"])
-        .args([format!("--mysql-port={port}"), format!("--table-size={ROWS}")])
-        .arg(workload)
-        .args(more)
-        .arg(what)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "sysbench {workload} {more:?} {what}:\n{text}");
-    text
-}
-
 /// Statements of these kinds that clients ran on the server as `app`; what replication applies is not among them.
 fn ran(server: &Server, kinds: &[&str]) -> u64 {
     let events: Vec<_> = kinds.iter().map(|kind| format!("'statement/{kind}'")).collect();

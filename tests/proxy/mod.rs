@@ -6,6 +6,7 @@
 
 mod client;
 mod load;
+mod sysbench;
 
 use crate::testbed::{Daemon, Flavor, Port, Rows, Testbed, query, until};
 pub use client::{Client, Fault, command, with_query};
@@ -15,6 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
+pub use sysbench::sysbench;
 
 /// How long a test waits for what should happen at once.
 pub const SOON: Duration = Duration::from_secs(60);
