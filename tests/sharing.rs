@@ -623,5 +623,5 @@ fn a_crowd_on_few_connections_gets_no_wrong_answer() {
 #[test]
 #[ignore = "takes ten minutes"]
 fn a_thousand_sessions_on_32_connections_get_no_wrong_answer() {
-    crowd(1_000, 32, 600);
+    crowd(1_000, 32, std::env::var("HOLDFAST_CROWD_S").ok().and_then(|s| s.parse().ok()).unwrap_or(600));
 }

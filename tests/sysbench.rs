@@ -5,7 +5,7 @@
 mod proxy;
 mod testbed;
 
-use proxy::{Options, Proxy, sysbench};
+use proxy::{Options, Proxy, ROWS, sysbench};
 use std::time::Instant;
 use testbed::{Group, GroupOptions, Server, ServerOptions};
 

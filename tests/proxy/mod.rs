@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
-pub use sysbench::sysbench;
+pub use sysbench::{ROWS, sysbench};
 
 /// How long a test waits for what should happen at once.
 pub const SOON: Duration = Duration::from_secs(60);

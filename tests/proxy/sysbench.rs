@@ -4,7 +4,7 @@ use crate::testbed::Testbed;
 use std::process::Command;
 
 /// Rows of each table: enough that 256 threads seldom wait for one another.
-const ROWS: u32 = 5_000;
+pub const ROWS: u32 = 5_000;
 
 /// Runs sysbench and answers what it printed; panics with it when it failed.
 pub fn sysbench(port: u16, workload: &str, more: &[&str], what: &str) -> String {
