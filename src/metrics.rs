@@ -67,6 +67,8 @@ names! {
     REFUSED = "holdfast_client_connections_refused_total", Counter, "Connections closed before a login, by reason.";
     LOGINS = "holdfast_logins_total", Counter, "Logins by result: ok, refused (wrong proof or rights), failed (no answer to be had).";
     PINNED = "holdfast_pinned_sessions", Gauge, "Sessions that must keep their server connection, by reason.";
+    SHARED_BORROWS = "holdfast_shared_borrows_total", Counter, "Shared connections that sessions asked for, by result: used (another session's), new, waited, none.";
+    SHARED_WAITING = "holdfast_shared_waiting", Gauge, "Statements that wait for a shared connection.";
     ERRORS = "holdfast_errors_total", Counter, "Errors of the proxy's own, by kind and by the side that failed.";
     RERUNS = "holdfast_reruns_total", Counter, "Statements run again elsewhere before their client saw anything, by reason.";
     REPLAYS = "holdfast_replays_total", Counter, "Transactions run again on a new primary: same (they go on), different (1213), failed (1213).";

@@ -225,3 +225,23 @@ fn mariadb_splits_and_catches_hidden_writes() {
         assert_eq!(server.sql("SELECT a FROM app.hidden"), [[id(set.server(0))]], "once, on the primary");
     }
 }
+
+/// Clients that read on elsewhere go back to a follower that is there again, without an error and without a login of theirs.
+#[test]
+fn readers_go_back_to_a_follower_that_has_come_back() {
+    let set = ReplicaSet::start(SetOptions { replicas: 2, ..SetOptions::asynchronous() });
+    for more in ["", "sharing = \"transaction\""] {
+        let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)).listener(more));
+        let mut clients: Vec<Client> = (0..20).map(|_| proxy.client()).collect();
+        let mut on = |server: &Server| {
+            let id = id(server);
+            clients.iter_mut().filter_map(|client| (client.one("SELECT @@server_id") == id).then_some(())).count()
+        };
+        let (stays, goes) = (set.server(1), set.server(2));
+        until("both followers are read from", SOON, || on(goes) > 0 && on(stays) > 0);
+        goes.kill9();
+        until("all read from the other", SOON, || on(stays) == 20);
+        goes.start_again();
+        until("half of them are back", SOON, || on(goes) >= 8);
+    }
+}

@@ -7,6 +7,7 @@
 //! One task per cluster looks at the sessions when the topology changes, and once in a while as long as a server is being
 //! drained. It only nudges; each session acts on its own thread by [`fate`].
 
+use super::balance::Balance;
 use super::shared::{Registry, SessionHandle};
 use crate::session::Slot;
 use crate::topology::{Backend, Serving, Topology, TopologyHandle};
@@ -69,6 +70,8 @@ pub struct Nudge {
     count: AtomicU32,
     /// By slot, the connection that is to be cut: as [`SessionHandle`] keeps it.
     cut: [AtomicU64; 2],
+    /// The follower's connection that is to be left for another follower, as the handle keeps it.
+    moves: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -104,6 +107,16 @@ impl Nudge {
         self.waker.wake();
     }
 
+    /// Is the follower's `connection` to be left for another follower?
+    pub fn is_to_move(&self, connection: u64) -> bool {
+        connection != 0 && self.moves.load(Ordering::Acquire) == connection
+    }
+
+    pub(super) fn move_from(&self, connection: u64) {
+        self.moves.store(connection, Ordering::Release);
+        self.poke();
+    }
+
     fn give(&self, cut: [u64; 2]) {
         for (slot, connection) in self.cut.iter().zip(cut) {
             slot.store(connection, Ordering::Release);
@@ -117,6 +130,7 @@ impl Nudge {
 pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Registry>, shutdown: CancellationToken) {
     let mut changed = handle.changed();
     let (mut term, mut since) = (handle.snapshot().term, Instant::now());
+    let mut balance = Balance::default();
     loop {
         let topology = handle.snapshot();
         if topology.term != term {
@@ -128,9 +142,11 @@ pub async fn run(cluster: ClusterId, handle: TopologyHandle, registry: Arc<Regis
             Serving::Draining { .. } | Serving::Drained { .. } => true,
         };
         let again = !late || topology.backends.iter().any(going);
-        for session in registry.of_cluster(cluster) {
-            look_after(&topology, &session, late);
+        let sessions = registry.of_cluster(cluster);
+        for session in &sessions {
+            look_after(&topology, session, late);
         }
+        let again = balance.look_after(&topology, &sessions) || again;
         let pause = async { if again { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -5,6 +5,7 @@
 //! does ([`shutdown`]). The client authenticates at the proxy, and the proxy as the client at a server: there
 //! is no list of users in between.
 
+mod balance;
 pub mod clusters;
 pub mod drain;
 pub mod facade;

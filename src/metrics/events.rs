@@ -14,8 +14,8 @@ use super::histogram::{Series, series};
 use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
-    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, TERM, VERDICTS,
-    WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
+    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, SHARED_BORROWS,
+    SHARED_WAITING, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -182,6 +182,17 @@ pub fn replay(cluster: &str, result: &'static str) {
 /// What was found out of a write whose answer was lost: `committed`, `not_committed` or `unknown`.
 pub fn verdict(cluster: &str, verdict: &'static str) {
     counter!(VERDICTS, "cluster" => cluster.to_owned(), "verdict" => verdict).increment(1);
+}
+
+/// A session has asked for a shared connection: it got one that was `used`, or a place for a `new` one, or one it had
+/// `waited` for, or `none`.
+pub fn shared_borrow(cluster: &str, result: &'static str) {
+    counter!(SHARED_BORROWS, "cluster" => cluster.to_owned(), "result" => result).increment(1);
+}
+
+/// A statement waits for a shared connection.
+pub fn shared_waiting(cluster: &str) -> Guard {
+    Guard::new(gauge!(SHARED_WAITING, "cluster" => cluster.to_owned()))
 }
 
 /// No follower qualified for a read.

@@ -27,6 +27,15 @@ pub fn choose<'t>(
     candidates.min_by_key(|(i, f)| (load(f), (i + turn) % count)).map(|(_, f)| f)
 }
 
+/// How many connections of each follower are more than its share: `all` has each with its weight and its connections.
+pub fn surplus(all: &[(BackendId, u32, usize)]) -> Vec<(BackendId, usize)> {
+    let weights: usize = all.iter().map(|(_, weight, _)| *weight as usize).sum();
+    let total: usize = all.iter().map(|(_, _, connections)| connections).sum();
+    let share = |weight: u32| (total * weight as usize).div_ceil(weights.max(1));
+    let over = all.iter().map(|(id, weight, connections)| (*id, connections.saturating_sub(share(*weight))));
+    over.filter(|(_, more)| *more > 0).collect()
+}
+
 fn near_enough(follower: &Backend, max_lag: Option<Duration>) -> bool {
     let Some(max) = max_lag else { return true };
     follower.lag_ms.is_some_and(|lag| u128::from(lag) <= max.as_millis())
@@ -42,6 +51,21 @@ mod tests {
         let address = format!("db-{id}").parse().unwrap();
         let backend = Backend::new(BackendId(id), address, weight);
         Backend { role: Role::Follower, serving: Serving::Yes, lag_ms, ..backend }
+    }
+
+    #[test]
+    fn what_is_more_than_a_share_by_weight_is_surplus() {
+        let id = BackendId;
+        for (all, expected) in [
+            (vec![(id(1), 1, 20), (id(2), 1, 0)], vec![(id(1), 10)]),
+            (vec![(id(1), 1, 8), (id(2), 3, 12)], vec![(id(1), 3)]),
+            (vec![(id(1), 1, 10), (id(2), 1, 10)], vec![]),
+            (vec![(id(1), 1, 1), (id(2), 1, 0)], vec![]),
+            (vec![(id(1), 0, 3), (id(2), 1, 3)], vec![(id(1), 3)]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(surplus(&all), expected, "{all:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod follower;
 mod freshness;
 
-pub use follower::{choose, serves_reads};
+pub use follower::{choose, serves_reads, surplus};
 pub use freshness::{Freshness, consistency, freshness};
 
 use crate::classify::{Class, Classified, Flags, Hint};

@@ -33,6 +33,16 @@ impl ClientSession {
                 }
             }
         }
+        let follower = self.handle.raw_connection(Slot::Follower.index());
+        let held = self.is_bound(Slot::Follower) || self.session.statements.is_held() || !self.owed.is_empty();
+        if self.handle.nudge.is_to_move(follower) && !held {
+            match self.is_spare(Slot::Follower) {
+                true => self.give_back(Slot::Follower).await,
+                false => {
+                    self.drop_connection(Slot::Follower, None);
+                }
+            }
+        }
         self.give_back_waited_for().await;
         self.nudged = (count, stays);
     }

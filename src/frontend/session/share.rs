@@ -18,6 +18,7 @@ use crate::classify::{Class, Classified, Flags};
 use crate::config::{ListenerConfig, Sharing};
 use crate::frontend::pools::{Account, Shared, counted};
 use crate::frontend::prove::exhausted;
+use crate::metrics;
 use crate::relay::Said;
 use crate::session::Slot;
 use crate::topology::{Backend, Hint};
@@ -109,11 +110,19 @@ impl ClientSession {
         let borrowed = {
             let Self { client, kill, .. } = self;
             let mut line = pin!(shelf.borrow(&account, false, deadline.into()));
-            let mut watch_client = true;
+            let (mut watch_client, mut waiting) = (true, None);
             poll_fn(|cx| {
                 if let Poll::Ready(borrowed) = line.as_mut().poll(cx) {
+                    let result = match (&borrowed, &waiting) {
+                        (Err(_), _) => "none",
+                        (Ok(_), Some(_)) => "waited",
+                        (Ok(Borrowed::Used(_)), None) => "used",
+                        (Ok(Borrowed::Place(_)), None) => "new",
+                    };
+                    metrics::shared_borrow(&cluster.name.0, result);
                     return Poll::Ready(Ok(borrowed));
                 }
+                waiting.get_or_insert_with(|| metrics::shared_waiting(&cluster.name.0));
                 if kill.poll(cx).is_ready() {
                     return Poll::Ready(Err(End::Killed));
                 }
