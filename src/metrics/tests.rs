@@ -152,6 +152,8 @@ fn every_metric_is_described_and_used() {
         error(ErrorKind::NoBackend, Side::Backend);
         rerun("c", "read_only");
         verdict("c", "committed");
+        shared_borrow("c", "used");
+        drop(shared_waiting("c"));
         replay("c", "same");
         read_fallback("c");
         backend_connect("c", "b", true);
