@@ -12,16 +12,15 @@
 //! rolled back, is sent as it is: the lane has the verdict on both. Why BEGIN and COMMIT: a lane says whether, not what;
 //! the row count and the insert id of a lost answer are nowhere to be found.
 
-use super::doubt::Doubt;
 use super::execute::{Attempt, Request};
-use super::lost::refused_by_fence;
 use super::{ClientSession, End};
 use crate::backend::observe;
-use crate::classify::{Class, Flags};
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::fate::{self, Doubt};
+use crate::failover::refusal;
 use crate::metrics;
 use crate::relay::{Said, read_err};
-use crate::session::{Pin, Slot};
+use crate::session::Slot;
 use crate::topology::Hint;
 use crate::types::BackendId;
 use crate::wire::command::Answer;
@@ -49,16 +48,10 @@ enum NoAnswer {
 impl ClientSession {
     /// Is this a write whose COMMIT is sent apart?
     pub(super) fn commits_apart(&self, request: &Request) -> bool {
-        let statement = request.statement;
         self.lane.lease.is_some()
-            && statement.class == Class::Write
-            && statement.flags.contains(Flags::DML)
             && request.answer == Answer::Results
             && !request.incoming.streamed
-            && self.session.autocommit()
-            && self.session.transaction().is_none()
-            && !self.session.is_unlogged()
-            && !self.session.pins().contains(Pin::TableLock)
+            && fate::commits_apart(&self.session, request.statement)
     }
 
     /// A write as BEGIN, itself, and COMMIT. `owned`: the packet to send instead of the client's.
@@ -161,7 +154,7 @@ impl ClientSession {
             self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
         }
         let (errno, message) = read_err(payload);
-        if refused_by_fence(errno, message) {
+        if refusal::by_fence(errno, message) {
             let mut packet = BytesMut::new();
             write_packet(&mut packet, &mut 1, payload);
             return self.refused_as_read_only(backend, packet.freeze()).await;

@@ -11,11 +11,11 @@
 
 use super::checkout::Unavailable;
 use super::freshness::is_not_understood;
-use super::lost::Lost;
 use super::{ClientSession, End, Incoming};
 use super::{replay, share};
 use crate::classify::{Class, Classified, Flags};
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::fate::Lost;
 use crate::metrics;
 use crate::relay::{Ended, Relay, Said, UploadError, upload};
 use crate::routing::{self, Route};
@@ -320,13 +320,14 @@ impl ClientSession {
             }
             Ended::Withheld { errno, length } => self.withheld(slot, errno, length).await,
             Ended::BackendLost { clean } => {
-                let lost = Lost { whole: sent.is_ok(), clean, repeatable, was_open, said };
+                let lost =
+                    Lost { whole: sent.is_ok(), clean, ..lost_answer(request, slot, repeatable, was_open, &said) };
                 if slot == Slot::Primary
                     && let Some(doubt) = self.doubt(request, &lost)
                 {
                     return Box::pin(self.resolve(request, doubt)).await;
                 }
-                self.backend_lost(request, slot, lost)
+                self.backend_lost(request, &lost, said.next_sequence)
             }
             Ended::ClientLost => {
                 self.drop_connection(slot, None);
@@ -338,7 +339,8 @@ impl ClientSession {
             }
             Ended::Malformed(malformed) => {
                 tracing::error!(session = self.handle.id.0, %malformed, "server broke the protocol");
-                self.backend_lost(request, slot, Lost { whole: true, clean: false, repeatable: false, was_open, said })
+                let lost = lost_answer(request, slot, false, was_open, &said);
+                self.backend_lost(request, &lost, said.next_sequence)
             }
         }
     }
@@ -392,6 +394,12 @@ impl ClientSession {
             Some(_) => self.session.ran_on(slot),
         }
     }
+}
+
+/// An answer that ended after `said`, in the middle of something.
+fn lost_answer(request: &Request, slot: Slot, repeatable: bool, was_open: bool, said: &Said) -> Lost {
+    let (forwarded, streamed) = (said.forwarded > 0, request.incoming.streamed);
+    Lost { slot, whole: true, forwarded, clean: false, repeatable, streamed, was_open }
 }
 
 /// What `execute` answers when the client got an error that was not relayed.
