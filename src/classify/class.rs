@@ -241,3 +241,20 @@ pub struct Classified {
     /// What its author asked for.
     pub hint: Hint,
 }
+
+impl Classified {
+    /// May it have committed something once it is answered? `was_open`: a transaction was before it.
+    #[inline]
+    #[must_use]
+    pub fn may_commit(self, was_open: bool) -> bool {
+        match self.class {
+            Class::Read | Class::Diagnostics | Class::Use | Class::Empty | Class::Kill { .. } => false,
+            Class::Savepoint | Class::Deallocate => false,
+            // They end an open transaction, or may.
+            Class::Begin { .. } | Class::Set | Class::Rollback { .. } | Class::Lock | Class::Unlock => was_open,
+            Class::Prepare | Class::Handler => was_open,
+            Class::Write | Class::Commit { .. } | Class::Xa | Class::Call | Class::Execute => true,
+            Class::LoadDataLocal | Class::Multi => true,
+        }
+    }
+}

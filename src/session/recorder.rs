@@ -9,7 +9,8 @@
 //!
 //! Run again, every answer must be what the client has seen: then nobody can tell the new transaction from the old one.
 
-use crate::classify::Class;
+use super::Session;
+use crate::classify::{Class, Classified, Flags};
 use crate::types::StatementId;
 use std::sync::Arc;
 
@@ -32,6 +33,14 @@ pub struct Recorded {
     pub answer: AnswerDigest,
 }
 
+/// Can `statement` be run again as part of its transaction? Not if it uses or changes what stands outside of it, or is the
+/// COMMIT of the one before.
+pub fn repeats(statement: Classified) -> bool {
+    let chained = matches!(statement.class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
+    let outside = matches!(statement.class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
+    !outside && !chained && !statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET)
+}
+
 /// The record of a session's transaction on the primary.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -52,6 +61,15 @@ impl Recorder {
     #[inline]
     pub fn is_on(&self) -> bool {
         self.bytes_max > 0 && !self.spoilt
+    }
+
+    /// Is the answer of `statement`, on the primary, to be kept in mind? `was_open`: a transaction was before it.
+    #[inline]
+    pub fn wants(&self, session: &Session, statement: Classified, was_open: bool) -> bool {
+        let opens = matches!(statement.class, Class::Begin { .. }) || !session.autocommit();
+        // What SET TRANSACTION says of the next transaction only is not said again.
+        let plain = was_open || !session.one_shot();
+        (was_open || opens) && plain && self.is_on()
     }
 
     /// No transaction is open, and this is what LAST_INSERT_ID() is.
@@ -121,6 +139,18 @@ mod tests {
         recorder.clear();
         recorder.push(Some(statement(1)));
         assert_eq!(recorder.complete().map(|all| all.len()), Some(1));
+    }
+
+    #[test]
+    fn what_stands_outside_a_transaction_is_not_run_again() {
+        use crate::classify::{Dialect, classify};
+        let repeats = |sql: &str| repeats(classify(sql.as_bytes(), Dialect::default()));
+        for sql in ["BEGIN", "SELECT 1", "INSERT INTO t VALUES (1)", "SAVEPOINT a", "ROLLBACK TO a"] {
+            assert!(repeats(sql), "{sql}");
+        }
+        for sql in ["SET time_zone = '+03:00'", "USE s", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "XA START 'a'"] {
+            assert!(!repeats(sql), "{sql}");
+        }
     }
 
     #[test]

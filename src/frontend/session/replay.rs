@@ -14,11 +14,11 @@
 use super::checkout::{Unavailable, transaction_lost};
 use super::execute::{PrepareFailed, Request};
 use super::{ClientSession, UNSEEN};
-use crate::classify::{Class, Classified, Flags};
+use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::relay::{Context256, DIGEST_MAX, Ended, Relay, Said};
-use crate::session::{AnswerDigest, Recorded, Slot};
+use crate::session::{AnswerDigest, Recorded, Slot, repeats};
 use crate::topology::Hint;
 use crate::wire::capabilities::Capabilities;
 use crate::wire::command::Answer;
@@ -58,10 +58,7 @@ impl ClientSession {
     /// Is the answer of this statement, on the primary, to be kept in mind?
     #[inline]
     pub(super) fn records(&self, request: &Request, was_open: bool) -> bool {
-        let opens = matches!(request.statement.class, Class::Begin { .. }) || !self.session.autocommit();
-        // What SET TRANSACTION says of the next transaction only is not said again.
-        let plain = was_open || !self.session.one_shot();
-        (was_open || opens) && plain && self.recorder.is_on() && request.answer == Answer::Results
+        request.answer == Answer::Results && self.recorder.wants(&self.session, request.statement, was_open)
     }
 
     /// A statement was answered by the primary.
@@ -84,9 +81,7 @@ impl ClientSession {
         digest: Option<Context256>,
     ) {
         let class = request.statement.class;
-        let chained = matches!(class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
-        let outside = matches!(class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
-        let state = outside || chained || request.statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET);
+        let state = !repeats(request.statement);
         let spoils = state || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
         let whole = digest.filter(|_| !spoils).and_then(|digest| {
             let packet = self.packet_with_types(request, owned)?;
