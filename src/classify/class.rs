@@ -243,6 +243,19 @@ pub struct Classified {
 }
 
 impl Classified {
+    /// Outside a transaction, can it be sent again when its connection ended before the answer? All it does is for the
+    /// connection that is gone.
+    #[inline]
+    #[must_use]
+    pub fn repeats_alone(self) -> bool {
+        let elsewhere = Flags::GLOBAL_SET | Flags::IMPURE | Flags::LOCK_FUNCTION | Flags::DIAGNOSTICS;
+        match self.class {
+            Class::Begin { .. } | Class::Use | Class::Empty => true,
+            Class::Set => !self.flags.intersects(elsewhere),
+            _ => false,
+        }
+    }
+
     /// May it have committed something once it is answered? `was_open`: a transaction was before it.
     #[inline]
     #[must_use]

@@ -10,8 +10,9 @@
 //! | --- | --- |
 //! | half a frame was forwarded | the session ends: nothing can stand behind it |
 //! | state that went with the connection | told, and the session ends |
+//! | ROLLBACK, or a COMMIT on a follower | again: outside a transaction it does nothing |
 //! | inside a transaction, not ending it | the transaction is lost (and may be replayed) |
-//! | the command did not reach the server whole, or it changes nothing, and nothing was forwarded | again |
+//! | the command did not reach the server whole, or did nothing but for its connection (SET, BEGIN, the first statement of a transaction under autocommit=0), and nothing was forwarded | again |
 //! | a read, partly forwarded | told that its result is cut |
 //! | all else | told that its outcome is unknown |
 
@@ -56,24 +57,47 @@ pub enum Fate {
     OutcomeUnknown,
 }
 
-/// What becomes of `statement`, where no lane has the verdict on it. `pins`: the session's.
-pub fn fate(pins: Pins, statement: Classified, lost: &Lost) -> Fate {
+/// What becomes of `statement`, where no lane has the verdict on it.
+pub fn fate(session: &Session, statement: Classified, lost: &Lost) -> Fate {
     if lost.forwarded && !lost.clean {
         return Fate::CutShort;
     }
-    if let Some(pin) = pins.lost_with_connection().filter(|_| lost.slot == Slot::Primary) {
+    if let Some(pin) = session.pins().lost_with_connection().filter(|_| lost.slot == Slot::Primary) {
         return Fate::StateLost(pin);
     }
-    let ends_transaction = statement.class == Class::Xa
-        || matches!(statement.class, Class::Commit { .. } | Class::Multi)
-        || statement.flags.contains(Flags::IMPLICIT_COMMIT);
-    if lost.was_open && !(lost.whole && ends_transaction) {
-        return Fate::TransactionLost;
-    }
-    if !lost.was_open && !lost.forwarded && (!lost.whole || lost.repeatable) && !lost.streamed {
+    let again = match lost.was_open {
+        true => leaves_nothing(lost.slot, statement),
+        false => !lost.whole || lost.repeatable || only_opens(session, statement),
+    };
+    if again && !lost.forwarded && !lost.streamed {
         return Fate::Again;
     }
+    if lost.was_open && !(lost.whole && lost.slot == Slot::Primary && may_end_transaction(statement)) {
+        return Fate::TransactionLost;
+    }
     if statement.class == Class::Read { Fate::ResultCut } else { Fate::OutcomeUnknown }
+}
+
+/// Does it end a transaction that has come to nothing with its connection, or had nothing to commit?
+fn leaves_nothing(slot: Slot, statement: Classified) -> bool {
+    match statement.class {
+        Class::Rollback { chain: false, release: false } => true,
+        Class::Commit { chain: false, release: false } => slot == Slot::Follower,
+        _ => false,
+    }
+}
+
+/// Under autocommit=0: does it no more than open a transaction, which has come to nothing with its connection?
+fn only_opens(session: &Session, statement: Classified) -> bool {
+    let plain =
+        statement.class == Class::Read || (statement.class == Class::Write && statement.flags.contains(Flags::DML));
+    plain && !session.autocommit()
+}
+
+/// May it have committed the transaction that was open?
+fn may_end_transaction(statement: Classified) -> bool {
+    matches!(statement.class, Class::Commit { .. } | Class::Begin { .. } | Class::Multi | Class::Xa)
+        || statement.flags.contains(Flags::IMPLICIT_COMMIT)
 }
 
 /// What is in doubt when an answer was lost.
@@ -81,6 +105,8 @@ pub fn fate(pins: Pins, statement: Classified, lost: &Lost) -> Fate {
 pub enum Doubt {
     /// The client's COMMIT.
     Commit,
+    /// The transaction before: the statement commits that, and what else it does can be sent again.
+    Before,
     /// A write that was sent as it is.
     Write,
     /// The proxy's COMMIT of a write whose answer is kept.
@@ -95,6 +121,7 @@ pub fn doubt(session: &Session, statement: Classified, lost: &Lost) -> Option<Do
     }
     match statement.class {
         Class::Commit { .. } if lost.was_open => Some(Doubt::Commit),
+        Class::Begin { .. } | Class::Set if lost.was_open && may_end_transaction(statement) => Some(Doubt::Before),
         Class::Write if !lost.was_open && session.autocommit() && !lost.repeatable => Some(Doubt::Write),
         _ => None,
     }
@@ -137,13 +164,15 @@ pub enum Settled {
 pub fn settle(verdict: Verdict, doubt: &Doubt, statement: Classified, streamed: bool, pins: Pins) -> Settled {
     match (verdict, doubt) {
         (Verdict::Committed, Doubt::Kept(_)) => Settled::Kept,
+        (Verdict::Committed, Doubt::Before) if streamed => Settled::AnswerLost,
+        (Verdict::Committed, Doubt::Before) => Settled::Again,
         (Verdict::Committed, Doubt::Commit) => match statement.class {
             Class::Commit { chain: true, .. } => Settled::ChainLost,
             _ => Settled::Done,
         },
         (Verdict::Committed, Doubt::Write) if statement.flags.contains(Flags::IMPLICIT_COMMIT) => Settled::Done,
         (Verdict::Committed, Doubt::Write) => Settled::AnswerLost,
-        (Verdict::NotCommitted, Doubt::Commit) => Settled::TransactionLost,
+        (Verdict::NotCommitted, Doubt::Commit | Doubt::Before) => Settled::TransactionLost,
         (Verdict::NotCommitted, Doubt::Write | Doubt::Kept(_)) => match pins.lost_with_connection() {
             Some(pin) => Settled::StateLost(pin),
             None if streamed => Settled::NotExecuted,
@@ -172,10 +201,15 @@ mod tests {
         classify(sql.as_bytes(), Dialect::default())
     }
 
+    fn session() -> Session {
+        Session::new(None, Dialect::default(), 1)
+    }
+
     #[test]
     fn the_table_of_fates() {
         let read = Lost { repeatable: true, ..LOST };
         let open = Lost { was_open: true, ..LOST };
+        let follower = Lost { slot: Slot::Follower, ..open };
         for (sql, lost, expected) in [
             ("SELECT 1", read, Fate::Again),
             ("SELECT 1", Lost { forwarded: true, ..read }, Fate::ResultCut),
@@ -188,14 +222,56 @@ mod tests {
             ("DELETE FROM t", open, Fate::TransactionLost),
             ("COMMIT", open, Fate::OutcomeUnknown),
             ("COMMIT", Lost { whole: false, ..open }, Fate::TransactionLost),
+            ("COMMIT", follower, Fate::Again),
+            ("COMMIT AND CHAIN", follower, Fate::TransactionLost),
+            ("ROLLBACK", open, Fate::Again),
+            ("ROLLBACK AND CHAIN", open, Fate::TransactionLost),
+            ("ROLLBACK TO a", open, Fate::TransactionLost),
             ("CREATE TABLE t (a INT)", open, Fate::OutcomeUnknown),
+            ("BEGIN", open, Fate::OutcomeUnknown),
+            ("BEGIN", follower, Fate::TransactionLost),
+            ("SET autocommit = 1", open, Fate::OutcomeUnknown),
+            ("SET @@session.autocommit = 1", open, Fate::OutcomeUnknown),
+            ("SET sql_mode = ''", open, Fate::TransactionLost),
         ] {
-            assert_eq!(fate(Pins::default(), class(sql), &lost), expected, "{sql} {lost:?}");
+            assert_eq!(fate(&session(), class(sql), &lost), expected, "{sql} {lost:?}");
         }
-        let mut pins = Pins::default();
-        pins.add(Pin::TemporaryTable);
-        assert_eq!(fate(pins, class("SELECT 1"), &read), Fate::StateLost(Pin::TemporaryTable));
-        assert_eq!(fate(pins, class("SELECT 1"), &Lost { slot: Slot::Follower, ..read }), Fate::Again);
+        let mut pinned = session();
+        pinned.pin(Pin::TemporaryTable);
+        assert_eq!(fate(&pinned, class("SELECT 1"), &read), Fate::StateLost(Pin::TemporaryTable));
+        assert_eq!(fate(&pinned, class("SELECT 1"), &Lost { slot: Slot::Follower, ..read }), Fate::Again);
+    }
+
+    #[test]
+    fn without_autocommit_the_first_statement_only_opens_a_transaction() {
+        let mut session = session();
+        session.observe_status(Slot::Primary, 0);
+        for (sql, expected) in [
+            ("INSERT INTO t VALUES (1)", Fate::Again),
+            ("SELECT 1", Fate::Again),
+            ("CREATE TABLE t (a INT)", Fate::OutcomeUnknown),
+            ("SELECT f(1)", Fate::OutcomeUnknown),
+            ("CALL p()", Fate::OutcomeUnknown),
+        ] {
+            assert_eq!(fate(&session, class(sql), &LOST), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_commits_the_transaction_before_is_in_doubt() {
+        let open = Lost { was_open: true, ..LOST };
+        for (sql, lost, expected) in [
+            ("COMMIT", open, Some(Doubt::Commit)),
+            ("COMMIT", Lost { whole: false, ..open }, None),
+            ("BEGIN", open, Some(Doubt::Before)),
+            ("BEGIN", LOST, None),
+            ("SET autocommit = 1", open, Some(Doubt::Before)),
+            ("SET sql_mode = ''", open, None),
+            ("CREATE TABLE t (a INT)", LOST, Some(Doubt::Write)),
+            ("CREATE TABLE t (a INT)", open, None),
+        ] {
+            assert_eq!(doubt(&session(), class(sql), &lost), expected, "{sql}");
+        }
     }
 
     #[test]
@@ -212,6 +288,8 @@ mod tests {
             (Verdict::Committed, &Doubt::Write, insert, Settled::AnswerLost),
             (Verdict::NotCommitted, &kept, insert, Settled::Again),
             (Verdict::NotCommitted, &Doubt::Commit, commit, Settled::TransactionLost),
+            (Verdict::Committed, &Doubt::Before, class("BEGIN"), Settled::Again),
+            (Verdict::NotCommitted, &Doubt::Before, class("BEGIN"), Settled::TransactionLost),
             (unknown, &kept, insert, Settled::Unknown("why")),
             (unknown, &Doubt::Commit, commit, Settled::Unknown("why")),
         ] {

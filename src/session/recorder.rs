@@ -9,7 +9,7 @@
 //!
 //! Run again, every answer must be what the client has seen: then nobody can tell the new transaction from the old one.
 
-use super::Session;
+use super::{Session, Slot};
 use crate::classify::{Class, Classified, Flags};
 use crate::types::StatementId;
 use std::sync::Arc;
@@ -93,8 +93,29 @@ impl Recorder {
         }
     }
 
+    /// The primary has answered `statement`; what it can be run again with is made by `recorded`, or is nothing.
+    #[inline]
+    pub fn answered(
+        &mut self,
+        session: &Session,
+        statement: Classified,
+        refused: bool,
+        recorded: impl FnOnce() -> Option<Recorded>,
+    ) {
+        if session.transaction() != Some(Slot::Primary) {
+            return self.clear();
+        }
+        // It has committed the transaction that was open: to run that again would be to do it twice.
+        if matches!(statement.class, Class::Begin { .. }) && !refused {
+            self.begin(session.insert_id());
+        }
+        if self.is_on() {
+            self.push(recorded());
+        }
+    }
+
     /// A statement of the open transaction was answered; `None`: one that can't be run again.
-    pub fn push(&mut self, recorded: Option<Recorded>) {
+    fn push(&mut self, recorded: Option<Recorded>) {
         if self.spoilt || self.bytes_max == 0 {
             return;
         }
@@ -139,6 +160,27 @@ mod tests {
         recorder.clear();
         recorder.push(Some(statement(1)));
         assert_eq!(recorder.complete().map(|all| all.len()), Some(1));
+    }
+
+    #[test]
+    fn a_begin_inside_a_transaction_begins_the_record_anew() {
+        use crate::classify::{Dialect, classify};
+        use crate::wire::session_track::{STATUS_AUTOCOMMIT, STATUS_IN_TRANS};
+        let mut session = Session::new(None, Dialect::default(), 1);
+        let mut recorder = Recorder::new(1000);
+        let mut run = |sql: &str, status, refused| {
+            session.observe_status(Slot::Primary, status);
+            let classified = classify(sql.as_bytes(), Dialect::default());
+            recorder.answered(&session, classified, refused, || Some(statement(1)));
+            recorder.complete().map_or(0, |all| all.len())
+        };
+        let open = STATUS_AUTOCOMMIT | STATUS_IN_TRANS;
+        assert_eq!(run("BEGIN", open, false), 1);
+        assert_eq!(run("DELETE FROM t", open, false), 2);
+        assert_eq!(run("BEGIN", open, true), 3, "a refused one has ended nothing");
+        assert_eq!(run("BEGIN", open, false), 1, "what was before is committed");
+        assert_eq!(run("DELETE FROM t", open, false), 2);
+        assert_eq!(run("COMMIT", STATUS_AUTOCOMMIT, false), 0);
     }
 
     #[test]

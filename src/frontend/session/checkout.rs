@@ -51,7 +51,7 @@ impl ClientSession {
 
     /// True if the kept connection can take the next statement as it is.
     #[inline]
-    fn is_ready(&mut self, slot: Slot) -> bool {
+    pub(super) fn is_ready(&mut self, slot: Slot) -> bool {
         let serves = {
             let topology = self.cluster().topology.load();
             match slot {

@@ -47,7 +47,7 @@ impl ClientSession {
         match fate::settle(verdict, &doubt, request.statement, request.incoming.streamed, pins) {
             Settled::Kept => match doubt {
                 Doubt::Kept(kept) => self.committed(request, &kept, None).await,
-                Doubt::Commit | Doubt::Write => self.done(request).await,
+                Doubt::Commit | Doubt::Before | Doubt::Write => self.done(request).await,
             },
             Settled::Done => self.done(request).await,
             Settled::ChainLost => failed(ErrorKind::ResultCut, CHAIN_LOST.to_owned()),

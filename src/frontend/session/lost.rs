@@ -5,15 +5,15 @@ use super::checkout::transaction_lost;
 use super::execute::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
-use crate::classify::Class;
+use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::fate::{Fate, Lost, fate};
-use crate::failover::refusal;
+use crate::failover::refusal::{self, Refused};
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::{Pin, Slot};
 use crate::topology::Hint;
-use crate::types::BackendId;
+use crate::types::{BackendId, Term};
 use crate::wire::err::ErrPacket;
 use crate::wire::packet::write_packet;
 use bytes::{Bytes, BytesMut};
@@ -38,10 +38,15 @@ impl ClientSession {
     }
 
     /// The server refused because it is read-only: nothing was executed.
-    pub(super) async fn withheld(&mut self, slot: Slot, errno: u16, length: usize) -> Attempt {
+    pub(super) async fn withheld(
+        &mut self,
+        statement: Classified,
+        slot: Slot,
+        (errno, length): (u16, usize),
+    ) -> Attempt {
         let Some(connection) = self.slot(slot).as_mut() else { return Attempt::Again(Slot::Primary) };
         let packet = connection.channel.input.split_to(length).freeze();
-        let backend = connection.backend;
+        let leads = (connection.backend, connection.term);
         connection.channel.release();
         let cluster = self.cluster().clone();
         if slot == Slot::Follower && self.session.transaction() == Some(Slot::Follower) {
@@ -52,21 +57,34 @@ impl ClientSession {
             metrics::rerun(&cluster.name.0, "follower_refused");
             return Attempt::Again(Slot::Primary);
         }
-        self.refused_as_read_only(backend, packet).await
+        self.refused_as_read_only(statement, leads, packet).await
     }
 
-    /// The primary refused as read-only with this ERR packet: nothing was executed.
-    pub(super) async fn refused_as_read_only(&mut self, backend: BackendId, packet: Bytes) -> Attempt {
+    /// The primary refused as read-only with this ERR packet: nothing was executed. `leads`: where its connection does.
+    pub(super) async fn refused_as_read_only(
+        &mut self,
+        statement: Classified,
+        leads: (BackendId, Term),
+        packet: Bytes,
+    ) -> Attempt {
         let cluster = self.cluster().clone();
-        let asked = cluster.topology.suspect(backend, Hint::ReadOnly);
+        let asked = cluster.topology.suspect(leads.0, Hint::ReadOnly);
         let answer = tokio::select! {
             answer = cluster.topology.primary_since(asked, cluster.config.hold_max) => answer,
             () = cluster.gone.cancelled() => None,
         };
-        match answer {
-            Some(topology) if topology.primary != Some(backend) => self.fenced(Slot::Primary),
-            // Asked again, the same server is the primary (or none is): its word stands.
-            _ => Attempt::Refused(packet),
+        let open = self.session.transaction() == Some(Slot::Primary);
+        match refusal::after(answer.as_deref(), leads, statement, open, self.refused) {
+            Refused::Fenced => self.fenced(Slot::Primary),
+            Refused::Again => {
+                self.refused = true;
+                Attempt::Again(Slot::Primary)
+            }
+            Refused::RolledBack => {
+                self.drop_connection(Slot::Primary, None);
+                Attempt::Failed(transaction_lost(), 1)
+            }
+            Refused::Stands => Attempt::Refused(packet),
         }
     }
 
@@ -110,7 +128,7 @@ impl ClientSession {
             return Attempt::End(End::Killed);
         }
         let sequence = if lost.forwarded { sequence } else { 1 };
-        match fate(self.session.pins(), request.statement, lost) {
+        match fate(&self.session, request.statement, lost) {
             Fate::Again => Attempt::Again(lost.slot),
             Fate::CutShort => Attempt::End(End::Error(ErrorKind::ResultCut)),
             Fate::StateLost(pin) => Attempt::Failed(state_lost(pin), sequence),

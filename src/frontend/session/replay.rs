@@ -68,7 +68,7 @@ impl ClientSession {
             return self.recorder.clear();
         }
         // To prepare a statement changes nothing in a transaction.
-        if self.recorder.is_on() && request.answer != Answer::Prepared {
+        if request.answer != Answer::Prepared {
             self.record_in_transaction(request, owned, said, digest);
         }
     }
@@ -80,14 +80,16 @@ impl ClientSession {
         said: &Said,
         digest: Option<Context256>,
     ) {
-        let class = request.statement.class;
-        let state = !repeats(request.statement);
-        let spoils = state || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
-        let whole = digest.filter(|_| !spoils).and_then(|digest| {
+        let spoils =
+            !repeats(request.statement) || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
+        let mut recorder = std::mem::take(&mut self.recorder);
+        recorder.answered(&self.session, request.statement, said.errno.is_some(), || {
+            let digest = digest.filter(|_| !spoils)?;
             let packet = self.packet_with_types(request, owned)?;
-            Some(Recorded { packet, prepared: request.prepared, class, answer: finish(digest) })
+            let (prepared, class) = (request.prepared, request.statement.class);
+            Some(Recorded { packet, prepared, class, answer: finish(digest) })
         });
-        self.recorder.push(whole);
+        self.recorder = recorder;
     }
 
     /// The packet, so that it can be sent on a connection that knows nothing of its parameters' types.
