@@ -94,7 +94,7 @@ fn seeds(range: Range<u64>, plant: Option<Plant>, first_only: bool) -> Found {
                 return;
             }
             let shown = attempt(seed, plant, false);
-            let mut found = found.lock().unwrap();
+            let mut found = found.lock().expect("no seed panics here");
             shown.counts.into_iter().for_each(|(what, n)| *found.counts.entry(what).or_default() += n);
             if let Some(what) = shown.violation {
                 found.broken.insert(seed, what);
@@ -109,7 +109,7 @@ fn seeds(range: Range<u64>, plant: Option<Plant>, first_only: bool) -> Found {
             scope.spawn(work);
         }
     });
-    found.into_inner().unwrap()
+    found.into_inner().expect("no seed panics here")
 }
 
 /// A seed whose panic is one more broken invariant.

@@ -169,8 +169,9 @@ impl Scanner {
             State::First | State::ColumnsEof | State::Rows | State::FirstPrepared | State::One => true,
             State::Columns { .. } | State::Definitions { .. } | State::Done => false,
         };
-        // A definition that has come in part: the state is what follows it, and it has not been forwarded.
-        legal && !self.mid_frame && !self.continues && !(self.definition && self.skip > 0)
+        // The state is what follows a definition that has come in part and was not forwarded.
+        let half_defined = self.definition && self.skip > 0;
+        legal && !self.mid_frame && !self.continues && !half_defined
     }
 
     /// Notes that all that was scanned ends with a whole frame.

@@ -96,7 +96,7 @@ impl Shell {
                         continue;
                     }
                     if !self.connect(Slot::Primary, id, term, deadline).await {
-                        self.w.borrow_suspect(id);
+                        self.w.suspect(id);
                         let again = deadline.min(self.w.borrow().now + CONNECT_AGAIN);
                         match self.hold(topology.version, again).await {
                             Err(Unavailable::Error(e)) if e.kind == ErrorKind::NoBackend => {
@@ -137,7 +137,7 @@ impl Shell {
                 return self.checkout_primary(deadline).await;
             };
             if !self.connect(Slot::Follower, follower, topology.term, deadline).await {
-                self.w.borrow_suspect(follower);
+                self.w.suspect(follower);
                 tried.push(follower);
             }
         }
@@ -287,7 +287,7 @@ impl Shell {
                 self.left = Some((conn.backend, conn.term));
             }
             if suspect {
-                self.w.borrow_suspect(conn.backend);
+                self.w.suspect(conn.backend);
             }
             self.w.borrow().hang_up(conn.link);
         }

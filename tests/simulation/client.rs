@@ -250,6 +250,7 @@ impl Client {
             1159 => "told: 1159",
             3169 => "told: 3169",
             1041 => "told: hold is full",
+            1064 => "told: 1064, as asked for",
             3100 => "told: 3100",
             _ => "told: other errors",
         });

@@ -79,7 +79,7 @@ impl Shell {
         self.drop_connection(Slot::Primary, false);
         let Some(lane) = lane else { return Verdict::Unknown("it had no lane") };
         let deadline = self.w.setup().hold_max + self.w.borrow().now;
-        let asked = self.w.borrow_suspect(lane.backend);
+        let asked = self.w.suspect(lane.backend);
         let Some(primary) = self.primary_since(asked).await.and_then(|topology| topology.primary) else {
             return Verdict::Unknown("no primary was proven in time");
         };
@@ -242,7 +242,7 @@ impl Shell {
         leads: (BackendId, Term),
         packet: Bytes,
     ) -> Attempt {
-        let asked = self.w.borrow_suspect(leads.0);
+        let asked = self.w.suspect(leads.0);
         let topology = self.primary_since(asked).await;
         let open = self.session.transaction() == Some(Slot::Primary);
         match refusal::after(topology.as_deref(), leads, statement, open, self.refused) {

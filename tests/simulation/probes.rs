@@ -90,7 +90,7 @@ pub fn asked(w: &mut World, server: usize, asked: Time) {
         Life::Up if host.proxy_cut => {}
         Life::Down => observe(w, server, asked, Err(FailureKind::Gone)),
         Life::Up => {
-            let report = Some(Box::new(report(w, server)));
+            let report = Box::new(report(w, server));
             let delay = w.rng.between(50, 400);
             w.at(w.now + delay, Event::Answered { server, asked, report });
         }

@@ -273,11 +273,7 @@ impl Shell {
             }
         }
         let was_open = self.session.transaction().is_some();
-        let withhold: fn(u16, &[u8]) -> bool = match slot {
-            Slot::Follower if was_open => refusal::by_fence,
-            Slot::Follower => refusal::by_follower,
-            Slot::Primary => refusal::by_fence,
-        };
+        let withhold = if slot == Slot::Follower && !was_open { refusal::by_follower } else { refusal::by_fence };
         if slot == Slot::Primary {
             self.lane_begins();
         }

@@ -87,7 +87,7 @@ pub enum Event {
     Answered {
         server: usize,
         asked: Time,
-        report: Option<Box<holdfast::topology::report::Report>>,
+        report: Box<holdfast::topology::report::Report>,
     },
     Unanswered {
         server: usize,
@@ -275,7 +275,7 @@ impl World {
             Event::Fault(fault) => faults::happen(self, fault),
             Event::Ask { server } => super::probes::ask(self, server),
             Event::Asked { server, asked } => super::probes::asked(self, server, asked),
-            Event::Answered { server, asked, report } => super::probes::answered(self, server, asked, *report.unwrap()),
+            Event::Answered { server, asked, report } => super::probes::answered(self, server, asked, *report),
             Event::Unanswered { server, asked } => super::probes::unanswered(self, server, asked),
             Event::Round => super::probes::round(self),
             Event::Tick => {
@@ -317,7 +317,7 @@ impl World {
 
 impl Shared {
     /// A hint against a server; answers since when answers count (ms).
-    pub fn borrow_suspect(&self, backend: BackendId) -> u64 {
+    pub fn suspect(&self, backend: BackendId) -> u64 {
         super::probes::suspect(&mut self.borrow(), backend)
     }
 

@@ -21,7 +21,6 @@ impl Shell {
     ) -> Ended {
         let Some(conn) = self.slots[slot.index()].as_ref() else { return Ended::Lost { clean: true } };
         let (link, shape) = (conn.link, conn.shape);
-        let window = self.w.borrow().setup.window;
         let mut scanner = Scanner::new(request.answer, shape);
         let mut input = BytesMut::new();
         said.next_sequence = 1;
@@ -66,23 +65,28 @@ impl Shell {
                     Kind::LocalInfile | Kind::Other => {}
                 }
             }
-            let whole = scanner.whole();
-            let n = if whole == 0 && input.len() >= window { scanner.passed() } else { whole };
-            if let Some(digest) = &mut self.digest {
-                digest.extend_from_slice(&input[..n]);
-            }
-            if forwards {
-                self.out.extend_from_slice(&input[..n]);
-            }
-            input.advance(n);
-            scanner.consumed(n);
-            said.forwarded += n;
-            said.next_sequence = scanner.next_sequence();
+            self.forward(&mut scanner, &mut input, said, forwards);
         }
         if !input.is_empty() {
             self.w.borrow().fail(format!("{} bytes behind an answer on link {link}", input.len()));
         }
         Ended::Done
+    }
+
+    /// Forwards whole frames, or whatever is there once a frame outgrows the window.
+    fn forward(&mut self, scanner: &mut Scanner, input: &mut BytesMut, said: &mut Said, forwards: bool) {
+        let (whole, window) = (scanner.whole(), self.w.borrow().setup.window);
+        let n = if whole == 0 && input.len() >= window { scanner.passed() } else { whole };
+        if let Some(digest) = &mut self.digest {
+            digest.extend_from_slice(&input[..n]);
+        }
+        if forwards {
+            self.out.extend_from_slice(&input[..n]);
+        }
+        input.advance(n);
+        scanner.consumed(n);
+        said.forwarded += n;
+        said.next_sequence = scanner.next_sequence();
     }
 
     /// What an OK says goes to the session, and what the client did not ask for is taken out.
