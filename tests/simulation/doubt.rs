@@ -247,7 +247,7 @@ impl Shell {
         let open = self.session.transaction() == Some(Slot::Primary);
         match refusal::after(topology.as_deref(), leads, statement, open, self.refused) {
             Refused::Fenced if !open => Attempt::Again(Slot::Primary),
-            Refused::Fenced => {
+            Refused::Fenced | Refused::RolledBack => {
                 self.drop_connection(Slot::Primary, false);
                 match self.session.pins().lost_with_connection() {
                     Some(pin) => Attempt::Failed(state_lost(pin), 1),
@@ -257,10 +257,6 @@ impl Shell {
             Refused::Again => {
                 self.refused = true;
                 Attempt::Again(Slot::Primary)
-            }
-            Refused::RolledBack => {
-                self.drop_connection(Slot::Primary, false);
-                Attempt::Failed(transaction_lost(), 1)
             }
             Refused::Stands => Attempt::Refused(packet),
         }

@@ -75,14 +75,10 @@ impl ClientSession {
         };
         let open = self.session.transaction() == Some(Slot::Primary);
         match refusal::after(answer.as_deref(), leads, statement, open, self.refused) {
-            Refused::Fenced => self.fenced(Slot::Primary),
+            Refused::Fenced | Refused::RolledBack => self.fenced(Slot::Primary),
             Refused::Again => {
                 self.refused = true;
                 Attempt::Again(Slot::Primary)
-            }
-            Refused::RolledBack => {
-                self.drop_connection(Slot::Primary, None);
-                Attempt::Failed(transaction_lost(), 1)
             }
             Refused::Stands => Attempt::Refused(packet),
         }
