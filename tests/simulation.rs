@@ -27,7 +27,7 @@
 //! | no client outside a transaction gets an error, but for a full hold, a result that was cut, and, without lanes, an unknown outcome | `client::judge_error` |
 //! | inside a transaction: the answers of one transaction, or 1213 and nothing of it | `client::transaction`, `run::look_at_the_data` |
 //! | every acknowledged write is there once, what failed is not there, nothing is there by halves | `run::look_at_the_data` |
-//! | an unknown outcome only without a lane, or where its lock is younger than the statement | `client::judge_error` |
+//! | an unknown outcome only without a lane, or where nobody can be asked (below) | `client::judge_error` |
 //! | a session reads what it wrote; nobody reads what was never committed, or a row twice | `client::judge_rows` |
 //! | variables and temporary tables are the session's on every server, or it is told | `client::set`, `client::temporary` |
 //! | never more statements are held than may be | `checkout::enter_hold` |
@@ -40,7 +40,7 @@
 //! TLS, logins, compression, LOAD DATA LOCAL, cursors, KILL, shutdown, several proxies, MariaDB; one server at a time is ill.
 //! The shell is not the proxy's own: where that sequences otherwise, the tests on real servers have the word. What is known and
 //! let pass: the server's own 3100 as the answer to a COMMIT, a full hold inside a transaction, and an unknown outcome where
-//! the new primary was itself started after the statement was sent.
+//! the new primary was itself started after the statement was sent, or is gone before it was asked.
 //!
 //! # Seeds
 //!

@@ -110,7 +110,7 @@ pub struct Client {
 }
 
 /// Clients go on for so long after the last fault (µs).
-const LONGER: Time = 600_000;
+const LONGER: Time = 500_000;
 
 impl Client {
     pub fn new(w: &Shared, me: usize, kind: Kind, seed: u64) -> Self {
@@ -236,8 +236,12 @@ impl Client {
             2003 => waited >= setup.hold_max,
             1213 => matches!(self.kind, Kind::Transactions | Kind::ReadOnly | Kind::Prepared | Kind::Manual),
             1159 => true,
-            // With a lane, only behind a piece of a result, and where the lane's lock is younger than the statement.
-            1105 => !setup.exactly_once || behind || message.contains("somebody else's"),
+            // With a lane, only behind a piece of a result, where the lane's lock is younger than the statement, and where
+            // the new primary is gone before it was asked.
+            1105 => {
+                let unknowable = message.contains("somebody else's") || message.contains("can't be asked");
+                !setup.exactly_once || behind || unknowable
+            }
             3169 => self.kind == Kind::Temporary,
             1064 => self.kind == Kind::Unknown,
             // The group's own word on a commit.

@@ -35,7 +35,7 @@ pub enum Which {
 }
 
 /// After this, nothing new goes wrong (µs).
-pub const UNTIL: Time = 4_000_000;
+pub const UNTIL: Time = 3_000_000;
 
 /// Chooses the faults of a seed.
 pub fn plan(w: &mut World) {
