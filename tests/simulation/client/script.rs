@@ -164,8 +164,17 @@ impl Client {
         let mut remotes = [None; 2];
         remotes[slot.index()] = Some(Remote { id, epoch, types: 0 });
         let (sql_bytes, types) = (sql.as_bytes().into(), None);
-        let statement =
-            Statement { sql: sql_bytes, classified, parameters: 0, types, long_data: None, cursor: None, remotes };
+        let statement = Statement {
+            sql: sql_bytes,
+            classified,
+            schema: None,
+            state: self.shell.session.prepared_under(None),
+            parameters: 0,
+            types,
+            long_data: None,
+            cursor: None,
+            remotes,
+        };
         let id = self.shell.session.statements.add(statement);
         self.statements.push((id, sql.to_owned()));
     }
