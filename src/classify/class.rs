@@ -241,3 +241,33 @@ pub struct Classified {
     /// What its author asked for.
     pub hint: Hint,
 }
+
+impl Classified {
+    /// Outside a transaction, can it be sent again when its connection ended before the answer? All it does is for the
+    /// connection that is gone.
+    #[inline]
+    #[must_use]
+    pub fn repeats_alone(self) -> bool {
+        let elsewhere = Flags::GLOBAL_SET | Flags::IMPURE | Flags::LOCK_FUNCTION | Flags::DIAGNOSTICS;
+        match self.class {
+            Class::Begin { .. } | Class::Use | Class::Empty => true,
+            Class::Set => !self.flags.intersects(elsewhere),
+            _ => false,
+        }
+    }
+
+    /// May it have committed something once it is answered? `was_open`: a transaction was before it.
+    #[inline]
+    #[must_use]
+    pub fn may_commit(self, was_open: bool) -> bool {
+        match self.class {
+            Class::Read | Class::Diagnostics | Class::Use | Class::Empty | Class::Kill { .. } => false,
+            Class::Savepoint | Class::Deallocate => false,
+            // They end an open transaction, or may.
+            Class::Begin { .. } | Class::Set | Class::Rollback { .. } | Class::Lock | Class::Unlock => was_open,
+            Class::Prepare | Class::Handler => was_open,
+            Class::Write | Class::Commit { .. } | Class::Xa | Class::Call | Class::Execute => true,
+            Class::LoadDataLocal | Class::Multi => true,
+        }
+    }
+}

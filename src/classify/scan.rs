@@ -212,6 +212,7 @@ pub(super) fn scan_set<'a>(scan: &mut Scan<'a>, first: Token<'a>, lexer: &mut Le
                 scan.flags |= match scope {
                     Scope::Global => Flags::GLOBAL_SET,
                     Scope::Implicit if is_transaction_variable(name) => Flags::ONE_SHOT_TRANSACTION,
+                    Scope::Implicit | Scope::Session if is_autocommit(name) => Flags::IMPLICIT_COMMIT,
                     Scope::Implicit | Scope::Session => Flags::NONE,
                 };
                 target = Target::Named;
@@ -220,6 +221,9 @@ pub(super) fn scan_set<'a>(scan: &mut Scan<'a>, first: Token<'a>, lexer: &mut Le
             (Target::Expected, Token::Word(word)) if is_session(word) => {}
             (Target::Expected, Token::Word(name) | Token::Name(name)) => {
                 scan.system_variable(name);
+                if is_autocommit(name) {
+                    scan.flags |= Flags::IMPLICIT_COMMIT;
+                }
                 target = Target::Named;
             }
             (Target::Expected, _) => target = Target::Named,
@@ -251,6 +255,11 @@ fn is_transaction_variable(name: &[u8]) -> bool {
     [b"transaction_isolation".as_slice(), b"tx_isolation", b"transaction_read_only", b"tx_read_only"]
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Turned on it commits what is open (manual 15.3.3).
+fn is_autocommit(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"autocommit")
 }
 
 fn is_session_track(name: &[u8]) -> bool {

@@ -266,7 +266,7 @@ fn settings() {
         &["SET PASSWORD = 'x'", "SET DEFAULT ROLE r TO u", "SET STATEMENT a=1 FOR DELETE FROM t"],
     );
     let table: [(&str, Flags); 16] = [
-        ("SET autocommit=0, sql_mode=''", Flags::NONE),
+        ("SET autocommit=0, sql_mode=''", Flags::IMPLICIT_COMMIT),
         ("SET @a = 1", Flags::USER_VARIABLE | Flags::USER_VARIABLE_WRITE),
         ("SET a = 1, @b := 2", Flags::USER_VARIABLE | Flags::USER_VARIABLE_WRITE),
         ("SET sort_buffer_size = @a", Flags::USER_VARIABLE),
@@ -287,6 +287,20 @@ fn settings() {
         assert_eq!(classify(sql.as_bytes(), MYSQL), Classified { class: Class::Set, flags, hint: Hint::None }, "{sql}");
     }
     assert!(classify(b"SET last_insert_id = 5", MYSQL).flags.contains(Flags::LAST_INSERT_ID));
+}
+
+#[test]
+fn what_is_only_for_its_connection_can_be_sent_again() {
+    let repeats = |sql: &str| classify(sql.as_bytes(), MYSQL).repeats_alone();
+    for sql in
+        ["BEGIN", "USE s", "", "SET time_zone = '+03:00'", "SET NAMES utf8mb4", "SET autocommit = 0", "SET @a = 1"]
+    {
+        assert!(repeats(sql), "{sql}");
+    }
+    for sql in ["SET GLOBAL a = 1", "SET PERSIST a = 1", "SET @a = f(1)", "SET @a = GET_LOCK('a', 1)", "DELETE FROM t"]
+    {
+        assert!(!repeats(sql), "{sql}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@
 //! ever wrote at the same time.
 
 use super::claims::{Looked, Question};
+use super::verdict::{LaneRecord, Verdict};
 use crate::accounts::Credential;
 use crate::tls::BackendTls;
 use crate::types::{BackendId, GtidSet};
@@ -31,17 +32,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Lanes of a block. All proxies must agree on it.
 pub const BLOCK: u16 = 256;
-
-/// What became of a COMMIT whose answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was committed.
-    Committed,
-    /// It was not, and never will be.
-    NotCommitted,
-    /// Nobody can tell.
-    Unknown(&'static str),
-}
 
 /// Why a connection gets no lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +145,7 @@ impl Lanes {
         if !looked.ours || !lease.is_good() {
             return Err(NoLane::NotClaimed);
         }
-        lease.known = looked.stands.tagged(&lease.tag);
+        lease.record = LaneRecord::new(lease.tag().into(), &looked.stands);
         Ok(lease)
     }
 
@@ -173,9 +163,9 @@ impl Lanes {
         let free = (0..BLOCK).map(|index| (block, index)).find(|lane| !state.taken.contains(lane));
         let lane = free.ok_or(NoLane::AllTaken)?;
         state.taken.insert(lane);
-        let tag = format!("holdfast_{block}_{}", lane.1).into();
+        let record = LaneRecord::new(format!("holdfast_{block}_{}", lane.1).into(), &GtidSet::default());
         let lanes = Arc::clone(self);
-        Ok((Lease { lanes, lane, tag, generation, backend, thread, known: GtidSet::default(), under_way: None }, ask))
+        Ok((Lease { lanes, lane, record, generation, backend, thread, under_way: None }, ask))
     }
 
     /// What stands on `backend` now, asked after this call began; `None` if it can't be asked, or not before `deadline`.
@@ -291,12 +281,11 @@ pub struct Lease {
     lanes: Arc<Lanes>,
     /// Block and number.
     lane: (u32, u16),
-    tag: Box<str>,
+    /// What was ever committed on it.
+    record: LaneRecord,
     generation: u64,
     backend: BackendId,
     thread: u32,
-    /// What was ever committed on it.
-    known: GtidSet,
     /// Since when something is under way that may be committed on it.
     under_way: Option<Instant>,
 }
@@ -304,7 +293,7 @@ pub struct Lease {
 impl Lease {
     /// The GTID tag.
     pub fn tag(&self) -> &str {
-        &self.tag
+        self.record.tag()
     }
 
     /// Is the lane still ours alone?
@@ -319,11 +308,7 @@ impl Lease {
 
     /// It was answered, with these commits (GTID sets as text).
     pub fn answered(&mut self, committed: &[Box<[u8]>]) {
-        for text in committed {
-            if let Ok(set) = String::from_utf8_lossy(text).parse::<GtidSet>() {
-                self.known = self.known.union(&set.tagged(&self.tag));
-            }
-        }
+        self.record.told(committed);
         self.under_way = None;
     }
 
@@ -344,13 +329,13 @@ impl Lease {
                 }
             }
         }
-        let looked = loop {
+        let (looked, verdict) = loop {
             let Some(looked) = self.lanes.look(primary, deadline).await else {
                 return Verdict::Unknown("the new primary can't be asked");
             };
             // Received in another way than its group's, it is applied or thrown away: who knows.
-            if looked.received.tagged(&self.tag).subtract(&self.known).subtract(&looked.stands).is_empty() {
-                break looked;
+            if let Some(verdict) = self.record.verdict(&looked.stands, &looked.received) {
+                break (looked, verdict);
             }
             if Instant::now() >= deadline {
                 return Verdict::Unknown("the new primary has received it and not applied it");
@@ -364,10 +349,7 @@ impl Lease {
             return Verdict::Unknown("the lane may have been somebody else's meanwhile");
         }
         self.under_way = None;
-        match looked.stands.tagged(&self.tag).subtract(&self.known).is_empty() {
-            true => Verdict::NotCommitted,
-            false => Verdict::Committed,
-        }
+        verdict
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::ClusterConfig;
 use crate::failover::{Access, Holds, Lanes};
 use crate::routing;
 use crate::tls::{BackendTls, SslMode};
-use crate::topology::{Backend, TopologyHandle};
+use crate::topology::{Backend, Topology, TopologyHandle};
 use crate::types::{Address, BackendId, ClusterId, ClusterName, SessionId, Term};
 use crate::wire::capabilities::Capabilities;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// A proof of the primary older than this does not carry a statement while there is doubt (milliseconds).
-const PROOF_AGE_MS_MAX: u64 = 3_000;
+pub const PROOF_AGE_MS_MAX: u64 = 3_000;
 
 /// The proxy's own way to the servers, for claiming lanes.
 fn access(config: &ClusterConfig, tls: &Arc<BackendTls>) -> Access {
@@ -197,7 +197,12 @@ impl Cluster {
     /// The term, and the primary if its proof is good enough for a write.
     pub fn proven_primary(&self) -> (Term, Option<Backend>) {
         let topology = self.topology.load();
-        (topology.term, topology.primary_for_writes(self.topology.now_ms(), PROOF_AGE_MS_MAX).cloned())
+        (topology.term, self.primary_of(&topology).cloned())
+    }
+
+    /// The primary of that snapshot, if its proof is good enough for a write.
+    pub fn primary_of<'t>(&self, topology: &'t Topology) -> Option<&'t Backend> {
+        topology.primary_for_writes(self.topology.now_ms(), PROOF_AGE_MS_MAX)
     }
 
     /// Where to connect for `address` on behalf of a client whose own connection is encrypted, or is not. Under `preferred` a
@@ -378,7 +383,6 @@ impl Drop for Registered {
 mod tests {
     use super::*;
     use crate::config::{AccountConfig, Secret, Source};
-    use crate::topology::Topology;
     use futures_util::FutureExt as _;
 
     fn cluster(logins_max: usize) -> Cluster {

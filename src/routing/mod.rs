@@ -5,9 +5,11 @@
 
 mod follower;
 mod freshness;
+mod primary;
 
 pub use follower::{choose, serves_reads, surplus};
 pub use freshness::{Freshness, consistency, freshness};
+pub use primary::{Turn, is_drained, primary};
 
 use crate::classify::{Class, Classified, Flags, Hint};
 use crate::session::{Pin, Session, Slot};

@@ -14,7 +14,7 @@ mod variables;
 mod written;
 
 pub use pins::{Pin, Pins};
-pub use recorder::{AnswerDigest, Recorded, Recorder};
+pub use recorder::{AnswerDigest, Recorded, Recorder, repeats};
 pub use statements::{Remote, Statement, Statements};
 pub use variables::{Set, Variables, numeric};
 pub use written::{Written, read as read_gtids};

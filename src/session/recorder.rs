@@ -9,7 +9,8 @@
 //!
 //! Run again, every answer must be what the client has seen: then nobody can tell the new transaction from the old one.
 
-use crate::classify::Class;
+use super::{Session, Slot};
+use crate::classify::{Class, Classified, Flags};
 use crate::types::StatementId;
 use std::sync::Arc;
 
@@ -30,6 +31,14 @@ pub struct Recorded {
     pub class: Class,
     /// What it answered.
     pub answer: AnswerDigest,
+}
+
+/// Can `statement` be run again as part of its transaction? Not if it uses or changes what stands outside of it, or is the
+/// COMMIT of the one before.
+pub fn repeats(statement: Classified) -> bool {
+    let chained = matches!(statement.class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
+    let outside = matches!(statement.class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
+    !outside && !chained && !statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET)
 }
 
 /// The record of a session's transaction on the primary.
@@ -54,6 +63,15 @@ impl Recorder {
         self.bytes_max > 0 && !self.spoilt
     }
 
+    /// Is the answer of `statement`, on the primary, to be kept in mind? `was_open`: a transaction was before it.
+    #[inline]
+    pub fn wants(&self, session: &Session, statement: Classified, was_open: bool) -> bool {
+        let opens = matches!(statement.class, Class::Begin { .. }) || !session.autocommit();
+        // What SET TRANSACTION says of the next transaction only is not said again.
+        let plain = was_open || !session.one_shot();
+        (was_open || opens) && plain && self.is_on()
+    }
+
     /// No transaction is open, and this is what LAST_INSERT_ID() is.
     #[inline]
     pub fn begin(&mut self, insert_id: u64) {
@@ -75,8 +93,29 @@ impl Recorder {
         }
     }
 
+    /// The primary has answered `statement`; what it can be run again with is made by `recorded`, or is nothing.
+    #[inline]
+    pub fn answered(
+        &mut self,
+        session: &Session,
+        statement: Classified,
+        refused: bool,
+        recorded: impl FnOnce() -> Option<Recorded>,
+    ) {
+        if session.transaction() != Some(Slot::Primary) {
+            return self.clear();
+        }
+        // It has committed the transaction that was open: to run that again would be to do it twice.
+        if matches!(statement.class, Class::Begin { .. }) && !refused {
+            self.begin(session.insert_id());
+        }
+        if self.is_on() {
+            self.push(recorded());
+        }
+    }
+
     /// A statement of the open transaction was answered; `None`: one that can't be run again.
-    pub fn push(&mut self, recorded: Option<Recorded>) {
+    fn push(&mut self, recorded: Option<Recorded>) {
         if self.spoilt || self.bytes_max == 0 {
             return;
         }
@@ -121,6 +160,39 @@ mod tests {
         recorder.clear();
         recorder.push(Some(statement(1)));
         assert_eq!(recorder.complete().map(|all| all.len()), Some(1));
+    }
+
+    #[test]
+    fn a_begin_inside_a_transaction_begins_the_record_anew() {
+        use crate::classify::{Dialect, classify};
+        use crate::wire::session_track::{STATUS_AUTOCOMMIT, STATUS_IN_TRANS};
+        let mut session = Session::new(None, Dialect::default(), 1);
+        let mut recorder = Recorder::new(1000);
+        let mut run = |sql: &str, status, refused| {
+            session.observe_status(Slot::Primary, status);
+            let classified = classify(sql.as_bytes(), Dialect::default());
+            recorder.answered(&session, classified, refused, || Some(statement(1)));
+            recorder.complete().map_or(0, |all| all.len())
+        };
+        let open = STATUS_AUTOCOMMIT | STATUS_IN_TRANS;
+        assert_eq!(run("BEGIN", open, false), 1);
+        assert_eq!(run("DELETE FROM t", open, false), 2);
+        assert_eq!(run("BEGIN", open, true), 3, "a refused one has ended nothing");
+        assert_eq!(run("BEGIN", open, false), 1, "what was before is committed");
+        assert_eq!(run("DELETE FROM t", open, false), 2);
+        assert_eq!(run("COMMIT", STATUS_AUTOCOMMIT, false), 0);
+    }
+
+    #[test]
+    fn what_stands_outside_a_transaction_is_not_run_again() {
+        use crate::classify::{Dialect, classify};
+        let repeats = |sql: &str| repeats(classify(sql.as_bytes(), Dialect::default()));
+        for sql in ["BEGIN", "SELECT 1", "INSERT INTO t VALUES (1)", "SAVEPOINT a", "ROLLBACK TO a"] {
+            assert!(repeats(sql), "{sql}");
+        }
+        for sql in ["SET time_zone = '+03:00'", "USE s", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "XA START 'a'"] {
+            assert!(!repeats(sql), "{sql}");
+        }
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Scanner {
     whole: usize,
     /// The frame that is being passed was forwarded in part.
     mid_frame: bool,
+    /// The frame that is being passed is a column definition.
+    definition: bool,
     /// Sequence number of the frame whose header was read last, and the one behind the last whole frame.
     sequence: u8,
     next_sequence: u8,
@@ -123,6 +125,7 @@ impl Scanner {
             passed: 0,
             whole: 0,
             mid_frame: false,
+            definition: false,
             sequence: 0,
             next_sequence: 1,
             rows: 0,
@@ -166,7 +169,9 @@ impl Scanner {
             State::First | State::ColumnsEof | State::Rows | State::FirstPrepared | State::One => true,
             State::Columns { .. } | State::Definitions { .. } | State::Done => false,
         };
-        legal && !self.mid_frame && !self.continues
+        // The state is what follows a definition that has come in part and was not forwarded.
+        let half_defined = self.definition && self.skip > 0;
+        legal && !self.mid_frame && !self.continues && !half_defined
     }
 
     /// Notes that all that was scanned ends with a whole frame.
@@ -281,7 +286,7 @@ impl Scanner {
     fn silent(&mut self, frame: &[u8], header: Header) -> Result<(), Malformed> {
         self.state = match self.state {
             State::Rows => {
-                self.rows += 1;
+                (self.rows, self.definition) = (self.rows + 1, false);
                 State::Rows
             }
             State::First => {
@@ -290,7 +295,10 @@ impl Scanner {
                 let described = !self.shape.optional_metadata || reader.u8()? != 0;
                 self.after_columns(if described { columns } else { 0 })
             }
-            State::Columns { left } => self.after_columns(left - 1),
+            State::Columns { left } => {
+                self.definition = true;
+                self.after_columns(left - 1)
+            }
             State::Definitions { left: 1 } => State::Done,
             State::Definitions { left } => State::Definitions { left: left - 1 },
             state @ (State::ColumnsEof | State::FirstPrepared | State::One | State::Done) => state,

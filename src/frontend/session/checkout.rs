@@ -4,17 +4,16 @@
 //! follower's while that follower serves reads and is not too far behind. Losing a connection tells the session what went
 //! with it.
 
-use super::leave::is_drained;
 use super::share::{Lent, NoConnection};
 use super::{ClientSession, End};
 use crate::backend::{BackendConnection, BringError, ConnectError, observe};
 use crate::config::ReadFallback;
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
-use crate::routing::{self, Mode};
+use crate::routing::{self, Mode, Turn, is_drained};
 use crate::session::Session;
 use crate::session::{Pin, Slot};
-use crate::topology::{Backend, Hint, Serving, Topology};
+use crate::topology::{Backend, Hint, Topology};
 use crate::types::{BackendId, Term};
 use bytes::Bytes;
 use std::time::Duration;
@@ -52,7 +51,7 @@ impl ClientSession {
 
     /// True if the kept connection can take the next statement as it is.
     #[inline]
-    fn is_ready(&mut self, slot: Slot) -> bool {
+    pub(super) fn is_ready(&mut self, slot: Slot) -> bool {
         let serves = {
             let topology = self.cluster().topology.load();
             match slot {
@@ -91,35 +90,39 @@ impl ClientSession {
         loop {
             let mut changed = self.cluster().topology.changed();
             changed.mark_unchanged();
-            let (term, primary) = self.cluster().proven_primary();
-            // A primary whose pod is going may end what is open on it.
-            let (drained, bound) = (is_drained(primary.as_ref()), self.is_bound(Slot::Primary));
-            let primary = primary.filter(|p| p.serving == Serving::Yes || (bound && !drained));
-            let kept = self.primary.as_mut().map(|c| (c.backend, c.term, c.channel.is_quiet()));
-            if let Some((backend, its_term, quiet)) = kept {
-                let elsewhere = drained || primary.as_ref().is_some_and(|p| p.id != backend) || its_term != term;
-                if !quiet || elsewhere {
+            let topology = self.cluster().topology.snapshot();
+            let quiet = self.primary.as_mut().is_none_or(|c| c.channel.is_quiet());
+            let kept = self.primary.as_ref().map(|c| (c.backend, c.term));
+            let proven = self.cluster().primary_of(&topology);
+            let turn = match quiet {
+                true => routing::primary(&topology, proven, kept, self.is_bound(Slot::Primary)),
+                false => Turn::Leave,
+            };
+            let (term, primary) = match turn {
+                Turn::Leave => {
                     self.lose(Slot::Primary, quiet)?;
                     continue;
                 }
-                if primary.is_some() && self.bring(Slot::Primary).await? {
-                    return Ok(Slot::Primary);
+                Turn::Keep => match self.bring(Slot::Primary).await? {
+                    true => return Ok(Slot::Primary),
+                    false => continue,
+                },
+                Turn::Wait => {
+                    self.hold(&mut changed, deadline).await?;
+                    continue;
                 }
-            }
-            let Some(primary) = primary else {
-                self.hold(&mut changed, deadline).await?;
-                continue;
+                Turn::Connect(primary) => (topology.term, primary),
             };
-            if self.primary.is_some() || self.adopt(primary.id, term) {
+            if self.adopt(primary.id, term) {
                 continue;
             }
-            match self.connect(Slot::Primary, &primary, term, deadline).await {
+            match self.connect(Slot::Primary, primary, term, deadline).await {
                 Ok(()) => {}
                 Err(NoConnection::End(end)) => return Err(Unavailable::End(end)),
                 Err(NoConnection::Error(ConnectError::Refused(err))) if !is_passing(&err) => {
                     return Err(Unavailable::Refused(err));
                 }
-                Err(NoConnection::Error(error)) => self.failed(&primary, &error, &mut changed, deadline).await?,
+                Err(NoConnection::Error(error)) => self.failed(primary, &error, &mut changed, deadline).await?,
             }
         }
     }

@@ -1,11 +1,10 @@
 //! An answer was lost with its server: what became of the write, by the lane it was sent under.
 
 use super::execute::{Attempt, Request};
-use super::lost::Lost;
 use super::{ClientSession, End};
-use crate::classify::{Class, Flags};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::Verdict;
+use crate::failover::fate::{self, Doubt, Lost, Settled};
 use crate::metrics;
 use crate::session::Slot;
 use crate::topology::Hint;
@@ -13,31 +12,17 @@ use crate::wire::session_track::STATUS_AUTOCOMMIT;
 use bytes::Bytes;
 use std::time::Instant;
 
-/// What is in doubt when an answer was lost.
-pub(super) enum Doubt {
-    /// The client's COMMIT.
-    Commit,
-    /// A write that was sent as it is.
-    Write,
-    /// The proxy's COMMIT of a write whose answer is kept.
-    Kept(Bytes),
-}
+const CHAIN_LOST: &str = "holdfast: the transaction was committed, but the one chained to it was lost with its server";
+const ANSWER_LOST: &str =
+    "holdfast: the statement was executed and committed; only what it answered was lost with its server";
+const NOT_EXECUTED: &str = "holdfast: the server went away and the statement was not executed; retry";
 
 impl ClientSession {
     /// What is in doubt, where a lane has the verdict on it.
     pub(super) fn doubt(&self, request: &Request, lost: &Lost) -> Option<Doubt> {
-        let untold = lost.whole && lost.said.forwarded == 0 && !self.is_killed();
-        // What is not written to the binary log has no GTID.
-        if self.session.is_unlogged() {
-            return None;
-        }
-        if !untold || self.lane.lease.is_none() || self.session.pins().lost_with_connection().is_some() {
-            return None;
-        }
-        match request.statement.class {
-            Class::Commit { .. } if lost.was_open => Some(Doubt::Commit),
-            Class::Write if !lost.was_open && self.session.autocommit() && !lost.repeatable => Some(Doubt::Write),
-            _ => None,
+        match self.lane.lease.is_some() && !self.is_killed() {
+            true => fate::doubt(&self.session, request.statement, lost),
+            false => None,
         }
     }
 
@@ -50,51 +35,41 @@ impl ClientSession {
             Err(end) => return Attempt::End(end),
         };
         let cluster = self.cluster().name.0.to_string();
-        let (word, pin) = match verdict {
-            Verdict::Committed => ("committed", None),
-            Verdict::NotCommitted => ("not_committed", self.session.pins().lost_with_connection()),
-            Verdict::Unknown(_) => ("unknown", None),
+        let pins = self.session.pins();
+        let word = match verdict {
+            Verdict::Committed => "committed",
+            Verdict::NotCommitted => "not_committed",
+            Verdict::Unknown(_) => "unknown",
         };
         metrics::verdict(&cluster, word);
         tracing::info!(session = self.handle.id.0, cluster, ?verdict, "an answer was lost with its server");
-        match (verdict, doubt) {
-            (Verdict::Committed, Doubt::Kept(kept)) => self.committed(request, &kept, None).await,
-            (Verdict::Committed, Doubt::Commit) => self.commit_was_done(request).await,
-            (Verdict::Committed, Doubt::Write) if request.statement.flags.contains(Flags::IMPLICIT_COMMIT) => {
-                self.session.sent(Slot::Primary, request.statement);
-                self.answer_client(&plain_ok(), None).await
-            }
-            (Verdict::Committed, Doubt::Write) => {
-                let message = "holdfast: the statement was executed and committed; only what it answered was lost with its server";
-                Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), 1)
-            }
-            (Verdict::NotCommitted, Doubt::Commit) => Attempt::Failed(super::checkout::transaction_lost(), 1),
-            (Verdict::NotCommitted, Doubt::Write | Doubt::Kept(_)) => match pin {
-                Some(pin) => Attempt::Failed(super::lost::state_lost(pin), 1),
-                None if request.incoming.streamed => {
-                    let message = "holdfast: the server went away and the statement was not executed; retry";
-                    Attempt::Failed(ClientError::new(ErrorKind::NoBackend, message), 1)
-                }
-                None => {
-                    metrics::rerun(&cluster, "not_committed");
-                    Attempt::Again(Slot::Primary)
-                }
+        let failed = |kind, message: String| Attempt::Failed(ClientError::new(kind, message), 1);
+        match fate::settle(verdict, &doubt, request.statement, request.incoming.streamed, pins) {
+            Settled::Kept => match doubt {
+                Doubt::Kept(kept) => self.committed(request, &kept, None).await,
+                Doubt::Commit | Doubt::Before | Doubt::Write => self.done(request).await,
             },
-            (Verdict::Unknown(why), _) => {
+            Settled::Done => self.done(request).await,
+            Settled::ChainLost => failed(ErrorKind::ResultCut, CHAIN_LOST.to_owned()),
+            Settled::AnswerLost => failed(ErrorKind::ResultCut, ANSWER_LOST.to_owned()),
+            Settled::TransactionLost => Attempt::Failed(super::checkout::transaction_lost(), 1),
+            Settled::StateLost(pin) => Attempt::Failed(super::lost::state_lost(pin), 1),
+            Settled::NotExecuted => failed(ErrorKind::NoBackend, NOT_EXECUTED.to_owned()),
+            Settled::Again => {
+                metrics::rerun(&cluster, "not_committed");
+                Attempt::Again(Slot::Primary)
+            }
+            Settled::Unknown(why) => {
                 let message = format!(
                     "holdfast: the server went away before it answered, and {why}; whether the statement was executed is \
                      unknown: check before running it again"
                 );
-                Attempt::Failed(ClientError::new(ErrorKind::OutcomeUnknown, message), 1)
+                failed(ErrorKind::OutcomeUnknown, message)
             }
         }
     }
 
-    async fn commit_was_done(&mut self, request: &Request) -> Attempt {
-        if let Class::Commit { chain: true, .. } = request.statement.class {
-            let message = "holdfast: the transaction was committed, but the one chained to it was lost with its server";
-            return Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), 1);
-        }
+    async fn done(&mut self, request: &Request) -> Attempt {
         self.session.sent(Slot::Primary, request.statement);
         self.answer_client(&plain_ok(), None).await
     }

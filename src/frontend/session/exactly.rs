@@ -12,18 +12,18 @@
 //! rolled back, is sent as it is: the lane has the verdict on both. Why BEGIN and COMMIT: a lane says whether, not what;
 //! the row count and the insert id of a lost answer are nowhere to be found.
 
-use super::doubt::Doubt;
 use super::execute::{Attempt, Request};
-use super::lost::refused_by_fence;
 use super::{ClientSession, End};
 use crate::backend::observe;
-use crate::classify::{Class, Flags};
+use crate::classify::Classified;
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::fate::{self, Doubt};
+use crate::failover::refusal;
 use crate::metrics;
 use crate::relay::{Said, read_err};
-use crate::session::{Pin, Slot};
+use crate::session::Slot;
 use crate::topology::Hint;
-use crate::types::BackendId;
+use crate::types::{BackendId, Term};
 use crate::wire::command::Answer;
 use crate::wire::packet::{HEADER, write_packet};
 use crate::wire::response::Kind;
@@ -49,23 +49,17 @@ enum NoAnswer {
 impl ClientSession {
     /// Is this a write whose COMMIT is sent apart?
     pub(super) fn commits_apart(&self, request: &Request) -> bool {
-        let statement = request.statement;
         self.lane.lease.is_some()
-            && statement.class == Class::Write
-            && statement.flags.contains(Flags::DML)
             && request.answer == Answer::Results
             && !request.incoming.streamed
-            && self.session.autocommit()
-            && self.session.transaction().is_none()
-            && !self.session.is_unlogged()
-            && !self.session.pins().contains(Pin::TableLock)
+            && fate::commits_apart(&self.session, request.statement)
     }
 
     /// A write as BEGIN, itself, and COMMIT. `owned`: the packet to send instead of the client's.
     pub(super) async fn attempt_exactly(&mut self, request: &Request, owned: Option<BytesMut>) -> Attempt {
         self.handle.set_active(Some(Slot::Primary.index()));
         let Some(connection) = self.primary.as_mut() else { return Attempt::Again(Slot::Primary) };
-        let backend = connection.backend;
+        let leads = (connection.backend, connection.term);
         let mut packets = connection.query_packet(b"BEGIN");
         packets.extend_from_slice(owned.as_deref().unwrap_or(&self.client.input[..request.incoming.length]));
         if connection.send(&packets).await.is_err() {
@@ -83,7 +77,7 @@ impl ClientSession {
         };
         match kind {
             Kind::Ok => {}
-            Kind::Err => return self.failed_exactly(backend, &payload).await,
+            Kind::Err => return self.failed_exactly(request.statement, leads, &payload).await,
             _ => {
                 // Nothing but an OK or an ERR answers such a statement.
                 self.drop_connection(Slot::Primary, None);
@@ -92,10 +86,10 @@ impl ClientSession {
             }
         }
         self.lane.begin();
-        self.commit_exactly(request, backend, payload).await
+        self.commit_exactly(request, leads, payload).await
     }
 
-    async fn commit_exactly(&mut self, request: &Request, backend: BackendId, kept: Bytes) -> Attempt {
+    async fn commit_exactly(&mut self, request: &Request, leads: (BackendId, Term), kept: Bytes) -> Attempt {
         let Some(connection) = self.primary.as_mut() else { return Attempt::Again(Slot::Primary) };
         let packet = connection.query_packet(COMMIT);
         let committed = match connection.send(&packet).await {
@@ -109,7 +103,7 @@ impl ClientSession {
                     return self.resolve(request, Doubt::Kept(kept)).await;
                 }
                 self.lane.answered(Vec::new());
-                self.failed_exactly(backend, &payload).await
+                self.failed_exactly(request.statement, leads, &payload).await
             }
             Ok((_, payload)) => self.committed(request, &kept, Some(&payload)).await,
             Err(NoAnswer::Lost) => self.resolve(request, Doubt::Kept(kept)).await,
@@ -152,7 +146,7 @@ impl ClientSession {
     }
 
     /// The statement failed: it is rolled back, and the client is told.
-    async fn failed_exactly(&mut self, backend: BackendId, payload: &[u8]) -> Attempt {
+    async fn failed_exactly(&mut self, statement: Classified, leads: (BackendId, Term), payload: &[u8]) -> Attempt {
         let rolled_back = match self.primary.as_mut() {
             Some(connection) => connection.statement("ROLLBACK").await,
             None => Ok(Bytes::new()),
@@ -161,10 +155,10 @@ impl ClientSession {
             self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
         }
         let (errno, message) = read_err(payload);
-        if refused_by_fence(errno, message) {
+        if refusal::by_fence(errno, message) {
             let mut packet = BytesMut::new();
             write_packet(&mut packet, &mut 1, payload);
-            return self.refused_as_read_only(backend, packet.freeze()).await;
+            return self.refused_as_read_only(statement, leads, packet.freeze()).await;
         }
         self.session.ran_on(Slot::Primary);
         self.answer_client(payload, Some(errno)).await

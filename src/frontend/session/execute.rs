@@ -11,11 +11,11 @@
 
 use super::checkout::Unavailable;
 use super::freshness::is_not_understood;
-use super::lost::Lost;
 use super::{ClientSession, End, Incoming};
 use super::{replay, share};
 use crate::classify::{Class, Classified, Flags};
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::fate::Lost;
 use crate::metrics;
 use crate::relay::{Ended, Relay, Said, UploadError, upload};
 use crate::routing::{self, Route};
@@ -55,7 +55,7 @@ impl Request {
             prepared: None,
             new_id: 0,
             only: None,
-            repeatable: matches!(statement.class, Class::Begin { .. } | Class::Use | Class::Empty),
+            repeatable: statement.repeats_alone(),
         }
     }
 }
@@ -102,6 +102,7 @@ impl ClientSession {
             return self.refuse_consistency(&request).await;
         }
         let was_open = self.session.transaction().is_some();
+        self.refused = false;
         if !was_open {
             self.recorder.begin(self.session.insert_id());
         }
@@ -230,6 +231,8 @@ impl ClientSession {
 
     /// Sends the request on the connection in `slot` and relays the answer.
     async fn attempt(&mut self, request: &mut Request, slot: Slot, repeatable: bool) -> Attempt {
+        let asked = self.asked(slot);
+        self.waited = false;
         let owned = match self.ready(request, slot).await {
             Ok(owned) => owned,
             Err(why) => return self.prepare_failed(why, slot),
@@ -243,9 +246,13 @@ impl ClientSession {
             if let Err(again) = self.ready_tracking(request).await {
                 return again;
             }
-            if self.commits_apart(request) {
-                return self.attempt_exactly(request, owned).await;
-            }
+        }
+        // Whoever asked a server something first may have waited long for its answer: does the connection still lead there?
+        if (self.waited || self.asked(slot) != asked) && !self.is_ready(slot) {
+            return Attempt::Again(slot);
+        }
+        if slot == Slot::Primary && self.commits_apart(request) {
+            return self.attempt_exactly(request, owned).await;
         }
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
@@ -318,15 +325,16 @@ impl ClientSession {
                 }
                 Attempt::Done(said)
             }
-            Ended::Withheld { errno, length } => self.withheld(slot, errno, length).await,
+            Ended::Withheld { errno, length } => self.withheld(request.statement, slot, (errno, length)).await,
             Ended::BackendLost { clean } => {
-                let lost = Lost { whole: sent.is_ok(), clean, repeatable, was_open, said };
+                let lost =
+                    Lost { whole: sent.is_ok(), clean, ..lost_answer(request, slot, repeatable, was_open, &said) };
                 if slot == Slot::Primary
                     && let Some(doubt) = self.doubt(request, &lost)
                 {
                     return Box::pin(self.resolve(request, doubt)).await;
                 }
-                self.backend_lost(request, slot, lost)
+                self.backend_lost(request, &lost, said.next_sequence)
             }
             Ended::ClientLost => {
                 self.drop_connection(slot, None);
@@ -338,9 +346,16 @@ impl ClientSession {
             }
             Ended::Malformed(malformed) => {
                 tracing::error!(session = self.handle.id.0, %malformed, "server broke the protocol");
-                self.backend_lost(request, slot, Lost { whole: true, clean: false, repeatable: false, was_open, said })
+                let lost = lost_answer(request, slot, false, was_open, &said);
+                self.backend_lost(request, &lost, said.next_sequence)
             }
         }
+    }
+
+    /// Bytes that were ever sent on the connection in `slot`.
+    #[inline]
+    fn asked(&mut self, slot: Slot) -> Option<u64> {
+        self.slot(slot).as_ref().map(|connection| connection.channel.bytes_out)
     }
 
     /// Readies the connection in `slot` for the request: what a command answered elsewhere would have done there, and the
@@ -392,6 +407,12 @@ impl ClientSession {
             Some(_) => self.session.ran_on(slot),
         }
     }
+}
+
+/// An answer that ended after `said`, in the middle of something.
+fn lost_answer(request: &Request, slot: Slot, repeatable: bool, was_open: bool, said: &Said) -> Lost {
+    let (forwarded, streamed) = (said.forwarded > 0, request.incoming.streamed);
+    Lost { slot, whole: true, forwarded, clean: false, repeatable, streamed, was_open }
 }
 
 /// What `execute` answers when the client got an error that was not relayed.

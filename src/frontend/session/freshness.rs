@@ -17,7 +17,7 @@ use super::checkout::Unavailable;
 use super::execute::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
-use crate::classify::{Class, Classified, Flags, Flavor};
+use crate::classify::{Classified, Flags, Flavor};
 use crate::metrics;
 use crate::relay::Said;
 use crate::routing::{self, Freshness};
@@ -212,7 +212,7 @@ impl ClientSession {
         let open = self.session.transaction().is_some();
         // Whoever asks for the last ROW_COUNT() must not get that of our SET.
         let asks = request.statement.flags.contains(Flags::DIAGNOSTICS);
-        if asks || !self.keeps_track() || !may_commit(request.statement, open) || self.is_mariadb() || open {
+        if asks || !self.keeps_track() || !request.statement.may_commit(open) || self.is_mariadb() || open {
             return Ok(());
         }
         let asked = self.primary.as_ref().is_none_or(|connection| connection.tracks_gtids.is_some());
@@ -254,7 +254,7 @@ impl ClientSession {
     #[inline]
     pub(super) fn answered(&mut self, request: &Request, was_open: bool, said: &Said) {
         let committed = self.session.take_committed();
-        if !committed.is_empty() || (may_commit(request.statement, was_open) && request.answer != Answer::Prepared) {
+        if !committed.is_empty() || (request.statement.may_commit(was_open) && request.answer != Answer::Prepared) {
             self.note_written(&committed, said);
         }
         self.lane.answered(committed);
@@ -309,20 +309,6 @@ impl ClientSession {
 #[inline]
 pub(super) fn is_not_understood(statement: Classified) -> bool {
     statement.flags.contains(Flags::CONSISTENCY | Flags::IMPURE)
-}
-
-/// May the statement have committed something once it is answered?
-#[inline]
-fn may_commit(statement: Classified, was_open: bool) -> bool {
-    match statement.class {
-        Class::Read | Class::Diagnostics | Class::Use | Class::Empty | Class::Kill { .. } => false,
-        Class::Savepoint | Class::Deallocate => false,
-        // They end an open transaction, or may.
-        Class::Begin { .. } | Class::Set | Class::Rollback { .. } | Class::Lock | Class::Unlock => was_open,
-        Class::Prepare | Class::Handler => was_open,
-        Class::Write | Class::Commit { .. } | Class::Xa | Class::Call | Class::Execute => true,
-        Class::LoadDataLocal | Class::Multi => true,
-    }
 }
 
 /// Waits until a server has `needed`: 0 when it has.

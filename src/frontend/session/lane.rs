@@ -78,6 +78,7 @@ impl ClientSession {
 
     async fn take_lane(&mut self) -> Result<(), Attempt> {
         let Some((backend, thread)) = self.primary.as_ref().map(|c| (c.backend, c.thread_id)) else { return Ok(()) };
+        self.waited = true;
         let had = self.lane.lease.take().is_some();
         let (lease, tag) = match self.cluster().lanes.clone().take(backend, thread, CLAIM_WAIT).await {
             Ok(lease) => {

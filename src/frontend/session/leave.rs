@@ -3,7 +3,6 @@
 use super::ClientSession;
 use crate::frontend::drain::{Fate, fate};
 use crate::session::Slot;
-use crate::topology::{Backend, Serving};
 use std::time::Duration;
 
 /// How long a server has to take our farewell.
@@ -53,9 +52,4 @@ impl ClientSession {
         let pinned = slot == Slot::Primary && self.session.pins().lost_with_connection().is_some();
         pinned || self.session.transaction() == Some(slot)
     }
-}
-
-/// Has the server's time to end what is open run out?
-pub(super) fn is_drained(server: Option<&Backend>) -> bool {
-    server.is_some_and(|server| matches!(server.serving, Serving::Drained { .. }))
 }

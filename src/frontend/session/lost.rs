@@ -5,14 +5,15 @@ use super::checkout::transaction_lost;
 use super::execute::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
-use crate::classify::{Class, Flags};
+use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::fate::{Fate, Lost, fate};
+use crate::failover::refusal::{self, Refused};
 use crate::metrics;
-use crate::relay::Said;
 use crate::routing::Mode;
 use crate::session::{Pin, Slot};
 use crate::topology::Hint;
-use crate::types::BackendId;
+use crate::types::{BackendId, Term};
 use crate::wire::err::ErrPacket;
 use crate::wire::packet::write_packet;
 use bytes::{Bytes, BytesMut};
@@ -22,19 +23,6 @@ use std::sync::atomic::Ordering;
 const READ_ONLY_TRANSACTION: &str = "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO=1792, \
      MESSAGE_TEXT='Cannot execute statement in a READ ONLY transaction.'";
 
-/// What is known of an answer that was lost.
-pub(super) struct Lost {
-    /// The command reached the socket whole.
-    pub whole: bool,
-    /// An error may stand behind what was forwarded.
-    pub clean: bool,
-    /// It may be sent again if nothing was forwarded.
-    pub repeatable: bool,
-    /// A transaction was open when it was sent.
-    pub was_open: bool,
-    pub said: Said,
-}
-
 impl ClientSession {
     /// Which ERR as first packet is not for the client to see.
     pub(super) fn withhold(&self, request: &Request, slot: Slot, in_transaction: bool) -> fn(u16, &[u8]) -> bool {
@@ -43,17 +31,22 @@ impl ClientSession {
         }
         match slot {
             // A read-only transaction that lives on a follower: the answer must be that of its own server.
-            Slot::Follower if in_transaction => refused_by_fence,
-            Slot::Follower => refused_by_follower,
-            Slot::Primary => refused_by_fence,
+            Slot::Follower if in_transaction => refusal::by_fence,
+            Slot::Follower => refusal::by_follower,
+            Slot::Primary => refusal::by_fence,
         }
     }
 
     /// The server refused because it is read-only: nothing was executed.
-    pub(super) async fn withheld(&mut self, slot: Slot, errno: u16, length: usize) -> Attempt {
+    pub(super) async fn withheld(
+        &mut self,
+        statement: Classified,
+        slot: Slot,
+        (errno, length): (u16, usize),
+    ) -> Attempt {
         let Some(connection) = self.slot(slot).as_mut() else { return Attempt::Again(Slot::Primary) };
         let packet = connection.channel.input.split_to(length).freeze();
-        let backend = connection.backend;
+        let leads = (connection.backend, connection.term);
         connection.channel.release();
         let cluster = self.cluster().clone();
         if slot == Slot::Follower && self.session.transaction() == Some(Slot::Follower) {
@@ -64,21 +57,30 @@ impl ClientSession {
             metrics::rerun(&cluster.name.0, "follower_refused");
             return Attempt::Again(Slot::Primary);
         }
-        self.refused_as_read_only(backend, packet).await
+        self.refused_as_read_only(statement, leads, packet).await
     }
 
-    /// The primary refused as read-only with this ERR packet: nothing was executed.
-    pub(super) async fn refused_as_read_only(&mut self, backend: BackendId, packet: Bytes) -> Attempt {
+    /// The primary refused as read-only with this ERR packet: nothing was executed. `leads`: where its connection does.
+    pub(super) async fn refused_as_read_only(
+        &mut self,
+        statement: Classified,
+        leads: (BackendId, Term),
+        packet: Bytes,
+    ) -> Attempt {
         let cluster = self.cluster().clone();
-        let asked = cluster.topology.suspect(backend, Hint::ReadOnly);
+        let asked = cluster.topology.suspect(leads.0, Hint::ReadOnly);
         let answer = tokio::select! {
             answer = cluster.topology.primary_since(asked, cluster.config.hold_max) => answer,
             () = cluster.gone.cancelled() => None,
         };
-        match answer {
-            Some(topology) if topology.primary != Some(backend) => self.fenced(Slot::Primary),
-            // Asked again, the same server is the primary (or none is): its word stands.
-            _ => Attempt::Refused(packet),
+        let open = self.session.transaction() == Some(Slot::Primary);
+        match refusal::after(answer.as_deref(), leads, statement, open, self.refused) {
+            Refused::Fenced | Refused::RolledBack => self.fenced(Slot::Primary),
+            Refused::Again => {
+                self.refused = true;
+                Attempt::Again(Slot::Primary)
+            }
+            Refused::Stands => Attempt::Refused(packet),
         }
     }
 
@@ -112,39 +114,30 @@ impl ClientSession {
         Attempt::Failed(transaction_lost(), 1)
     }
 
-    /// The connection ended before the answer did.
-    pub(super) fn backend_lost(&mut self, request: &Request, slot: Slot, lost: Lost) -> Attempt {
-        self.drop_connection(slot, Some(Hint::ConnectionLost));
-        if slot == Slot::Primary && request.statement.class != Class::Read {
+    /// The connection ended before the answer did. `sequence`: an error's, behind what was forwarded.
+    pub(super) fn backend_lost(&mut self, request: &Request, lost: &Lost, sequence: u8) -> Attempt {
+        self.drop_connection(lost.slot, Some(Hint::ConnectionLost));
+        if lost.slot == Slot::Primary && request.statement.class != Class::Read {
             self.session.written.lose_track();
         }
         if self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed) {
             return Attempt::End(End::Killed);
         }
-        let nothing = lost.said.forwarded == 0;
-        if !nothing && !lost.clean {
-            return Attempt::End(End::Error(ErrorKind::ResultCut));
+        let sequence = if lost.forwarded { sequence } else { 1 };
+        match fate(&self.session, request.statement, lost) {
+            Fate::Again => Attempt::Again(lost.slot),
+            Fate::CutShort => Attempt::End(End::Error(ErrorKind::ResultCut)),
+            Fate::StateLost(pin) => Attempt::Failed(state_lost(pin), sequence),
+            Fate::TransactionLost => Attempt::Failed(transaction_lost(), sequence),
+            Fate::ResultCut => {
+                let message = "holdfast: the server went away in the middle of the result; run the statement again";
+                Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), sequence)
+            }
+            Fate::OutcomeUnknown => {
+                let message = "holdfast: the server went away before it answered; whether the statement was executed is unknown: check before running it again";
+                Attempt::Failed(ClientError::new(ErrorKind::OutcomeUnknown, message), sequence)
+            }
         }
-        let sequence = if nothing { 1 } else { lost.said.next_sequence };
-        let pinned = self.session.pins().lost_with_connection().filter(|_| slot == Slot::Primary);
-        if let Some(pin) = pinned {
-            return Attempt::Failed(state_lost(pin), sequence);
-        }
-        let ends_transaction = request.statement.class == Class::Xa
-            || matches!(request.statement.class, Class::Commit { .. } | Class::Multi)
-            || request.statement.flags.contains(Flags::IMPLICIT_COMMIT);
-        if lost.was_open && !(lost.whole && ends_transaction) {
-            return Attempt::Failed(transaction_lost(), sequence);
-        }
-        if !lost.was_open && nothing && (!lost.whole || lost.repeatable) && !request.incoming.streamed {
-            return Attempt::Again(slot);
-        }
-        if request.statement.class == Class::Read {
-            let message = "holdfast: the server went away in the middle of the result; run the statement again";
-            return Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), sequence);
-        }
-        let message = "holdfast: the server went away before it answered; whether the statement was executed is unknown: check before running it again";
-        Attempt::Failed(ClientError::new(ErrorKind::OutcomeUnknown, message), sequence)
     }
 }
 
@@ -152,28 +145,4 @@ pub(super) fn state_lost(pin: Pin) -> ClientError {
     let pin = pin.as_str();
     let message = format!("holdfast: the server went away and took this session's state ({pin}) along; reconnect");
     ClientError::new(ErrorKind::SessionStateLost, message)
-}
-
-/// Errors by which a follower says that a statement is no pure read: 1290 (read-only options), 1792 (read-only
-/// transaction), 1836 (read-only mode), 3100/3101 (group replication's hooks).
-fn refused_by_follower(errno: u16, message: &[u8]) -> bool {
-    match errno {
-        1290 => names_read_only(message),
-        1792 | 1836 | 3100 | 3101 => true,
-        _ => false,
-    }
-}
-
-/// Errors by which a fenced primary says that it takes no writes; the statement was not executed.
-pub(super) fn refused_by_fence(errno: u16, message: &[u8]) -> bool {
-    match errno {
-        1290 => names_read_only(message),
-        1836 => true,
-        _ => false,
-    }
-}
-
-/// 1290 is also said of other options (`--secure-file-priv`).
-fn names_read_only(message: &[u8]) -> bool {
-    memchr::memmem::find(message, b"read-only").is_some() || memchr::memmem::find(message, b"read_only").is_some()
 }

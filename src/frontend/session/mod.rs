@@ -100,6 +100,10 @@ pub struct ClientSession {
     recorder: Recorder,
     /// What is known of the follower.
     fresh: freshness::Fresh,
+    /// The statement at hand has waited for a lane.
+    waited: bool,
+    /// The primary has refused the statement at hand as read-only, and was asked again.
+    refused: bool,
     /// The pins that were counted last.
     pinned: (Pins, Vec<metrics::Guard>),
 }
@@ -149,6 +153,8 @@ impl ClientSession {
             left: None,
             recorder: Recorder::new(replay_bytes),
             fresh: freshness::Fresh::default(),
+            waited: false,
+            refused: false,
             pinned: (Pins::default(), Vec::new()),
         }
     }

@@ -14,11 +14,11 @@
 use super::checkout::{Unavailable, transaction_lost};
 use super::execute::{PrepareFailed, Request};
 use super::{ClientSession, UNSEEN};
-use crate::classify::{Class, Classified, Flags};
+use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::relay::{Context256, DIGEST_MAX, Ended, Relay, Said};
-use crate::session::{AnswerDigest, Recorded, Slot};
+use crate::session::{AnswerDigest, Recorded, Slot, repeats};
 use crate::topology::Hint;
 use crate::wire::capabilities::Capabilities;
 use crate::wire::command::Answer;
@@ -58,10 +58,7 @@ impl ClientSession {
     /// Is the answer of this statement, on the primary, to be kept in mind?
     #[inline]
     pub(super) fn records(&self, request: &Request, was_open: bool) -> bool {
-        let opens = matches!(request.statement.class, Class::Begin { .. }) || !self.session.autocommit();
-        // What SET TRANSACTION says of the next transaction only is not said again.
-        let plain = was_open || !self.session.one_shot();
-        (was_open || opens) && plain && self.recorder.is_on() && request.answer == Answer::Results
+        request.answer == Answer::Results && self.recorder.wants(&self.session, request.statement, was_open)
     }
 
     /// A statement was answered by the primary.
@@ -71,7 +68,7 @@ impl ClientSession {
             return self.recorder.clear();
         }
         // To prepare a statement changes nothing in a transaction.
-        if self.recorder.is_on() && request.answer != Answer::Prepared {
+        if request.answer != Answer::Prepared {
             self.record_in_transaction(request, owned, said, digest);
         }
     }
@@ -83,16 +80,16 @@ impl ClientSession {
         said: &Said,
         digest: Option<Context256>,
     ) {
-        let class = request.statement.class;
-        let chained = matches!(class, Class::Commit { .. } | Class::Rollback { chain: true, .. });
-        let outside = matches!(class, Class::Set | Class::Use | Class::Xa | Class::LoadDataLocal | Class::Multi);
-        let state = outside || chained || request.statement.flags.intersects(Flags::SET_ROLE | Flags::GLOBAL_SET);
-        let spoils = state || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
-        let whole = digest.filter(|_| !spoils).and_then(|digest| {
+        let spoils =
+            !repeats(request.statement) || said.forwarded > DIGEST_MAX || said.cursor || request.incoming.streamed;
+        let mut recorder = std::mem::take(&mut self.recorder);
+        recorder.answered(&self.session, request.statement, said.errno.is_some(), || {
+            let digest = digest.filter(|_| !spoils)?;
             let packet = self.packet_with_types(request, owned)?;
-            Some(Recorded { packet, prepared: request.prepared, class, answer: finish(digest) })
+            let (prepared, class) = (request.prepared, request.statement.class);
+            Some(Recorded { packet, prepared, class, answer: finish(digest) })
         });
-        self.recorder.push(whole);
+        self.recorder = recorder;
     }
 
     /// The packet, so that it can be sent on a connection that knows nothing of its parameters' types.

@@ -138,3 +138,32 @@ fn broken_responses_are_malformed_not_fatal() {
     }
     assert!(run(Answer::Prepared, NEW, &packets(&[b"\x00\x01"]), 64).is_err());
 }
+
+#[test]
+fn an_error_stands_where_the_client_expects_a_first_packet_an_eof_or_a_row() {
+    let definition = b"\x03def\x00\x00\x00\x01n\x00\x0c\x2d\x00\x0b\x00\x00\x00\x08\x00\x00\x00\x00\x00";
+    let (eof, row) = (&b"\xfe\x00\x00\x02\x00"[..], &b"\x01n"[..]);
+    let ok = &b"\xfe\x00\x00\x02\x00\x00\x00"[..];
+    for (shape, all, legal) in [
+        (NEW, packets(&[b"\x02", definition, definition, row, ok]), vec![0, 3, 4]),
+        (OLD, packets(&[b"\x02", definition, definition, eof, row, eof]), vec![0, 3, 4, 5]),
+    ] {
+        // Behind how many whole packets a cut leaves the client.
+        let mut ends = vec![0];
+        while ends[ends.len() - 1] < all.len() {
+            let at = ends[ends.len() - 1];
+            ends.push(at + HEADER + usize::from(all[at]));
+        }
+        for cut in 0..all.len() {
+            let mut scanner = Scanner::new(Answer::Results, shape);
+            let mut input = BytesMut::from(&all[..cut]);
+            while let Step::Packet { .. } = scanner.scan(&input).unwrap() {}
+            let whole = scanner.whole();
+            input.advance(whole);
+            scanner.consumed(whole);
+            let passed = ends.iter().filter(|end| **end <= cut).count() - 1;
+            assert_eq!(whole, ends[passed]);
+            assert_eq!(scanner.takes_error(), legal.contains(&passed), "{shape:?} cut at {cut}, behind {passed}");
+        }
+    }
+}

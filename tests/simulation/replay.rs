@@ -1,0 +1,111 @@
+//! The shell when a transaction is run again on another primary.
+
+use super::plant::Plant;
+use super::shell::{Ended, Request, Said, Shell, Unavailable, sum, transaction_lost, with_id};
+use super::world::Time;
+use bytes::Bytes;
+use holdfast::classify::{Class, Classified, Flags, Hint};
+use holdfast::error::{ClientError, ErrorKind};
+use holdfast::session::{Recorded, Slot};
+use holdfast::wire::command::Answer;
+use std::sync::Arc;
+
+/// A transaction may write: it is opened under a lane.
+const LANED: Classified = Classified { class: Class::Begin { read_only: false }, flags: Flags::NONE, hint: Hint::None };
+
+/// How a replay ended.
+enum Replayed {
+    Same,
+    Different,
+    Lost,
+}
+
+impl Shell {
+    pub fn is_replayable(&self, error: &ClientError) -> bool {
+        error.kind == ErrorKind::TransactionLost
+            && self.session.transaction().is_none()
+            && self.session.pins().lost_with_connection().is_none()
+            && self.recorder.complete().is_some()
+    }
+
+    /// Runs the lost transaction again.
+    pub async fn replay(&mut self, deadline: Time) -> Result<(), Unavailable> {
+        let Some(statements) = self.recorder.complete() else { return Err(Unavailable::Error(transaction_lost())) };
+        let left = self.left;
+        loop {
+            self.session.set_insert_id(self.recorder.insert_id());
+            if Box::pin(self.checkout(Slot::Primary, deadline)).await.is_err() {
+                break;
+            }
+            if self.slots[0].as_ref().map(|conn| (conn.backend, conn.term)) == left {
+                break;
+            }
+            match self.replay_once(&statements).await {
+                Replayed::Same => {
+                    self.w.borrow().count("replayed");
+                    self.w.borrow().note(|| format!("{} statements run again", statements.len()));
+                    return Ok(());
+                }
+                Replayed::Different => {
+                    self.w.borrow().count("replay differs");
+                    self.drop_connection(Slot::Primary, false);
+                    break;
+                }
+                Replayed::Lost => {
+                    self.drop_connection(Slot::Primary, true);
+                    if self.w.borrow().now >= deadline {
+                        break;
+                    }
+                }
+            }
+        }
+        self.recorder.clear();
+        Err(Unavailable::Error(transaction_lost()))
+    }
+
+    async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
+        if self.w.borrow().setup.exactly_once && !self.ready_lane(LANED).await {
+            return Replayed::Lost;
+        }
+        for recorded in statements {
+            match self.replay_statement(recorded).await {
+                Replayed::Same => {}
+                other => return other,
+            }
+        }
+        match self.session.transaction() {
+            Some(Slot::Primary) => Replayed::Same,
+            Some(Slot::Follower) | None => Replayed::Different,
+        }
+    }
+
+    async fn replay_statement(&mut self, recorded: &Recorded) -> Replayed {
+        let mut packet = Bytes::copy_from_slice(&recorded.packet);
+        if let Some(id) = recorded.prepared {
+            match self.prepare_on(id, Slot::Primary).await {
+                Some(remote) => packet = with_id(&packet, remote),
+                None => return Replayed::Lost,
+            }
+        }
+        self.lane_begins();
+        let statement = Classified { class: recorded.class, flags: Flags::NONE, hint: Hint::None };
+        let (answer, prepared) = (Answer::Results, recorded.prepared);
+        let request = Request { packet, answer, statement, prepared, new_id: 0, only: None, repeatable: false };
+        if !self.send(Slot::Primary, &request.packet, Some(statement)) {
+            return Replayed::Lost;
+        }
+        let mut said = Said::default();
+        self.digest = Some(Vec::new());
+        match self.relay(Slot::Primary, &request, &mut said, false, |_, _| false).await {
+            Ended::Done => {}
+            Ended::Lost { .. } => return Replayed::Lost,
+            Ended::Withheld { .. } | Ended::Malformed => return Replayed::Different,
+        }
+        self.is_current(Slot::Primary);
+        let committed = self.session.take_committed();
+        self.lane_answered(&committed);
+        let told = self.digest.take().unwrap_or_default();
+        let same = sum(&told) == recorded.answer || self.has(Plant::BlindReplay);
+        if same { Replayed::Same } else { Replayed::Different }
+    }
+}
