@@ -1,6 +1,6 @@
 //! An answer was lost with its server: what became of the write, by the lane it was sent under.
 
-use super::execute::{Attempt, Request};
+use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::Verdict;

@@ -12,7 +12,7 @@
 //! rolled back, is sent as it is: the lane has the verdict on both. Why BEGIN and COMMIT: a lane says whether, not what;
 //! the row count and the insert id of a lost answer are nowhere to be found.
 
-use super::execute::{Attempt, Request};
+use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::observe;
 use crate::classify::Classified;

@@ -14,7 +14,7 @@
 //! In a set nobody else can send it: it was lost with the old primary, and is forgotten.
 
 use super::checkout::Unavailable;
-use super::execute::{Attempt, Request};
+use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
 use crate::classify::{Classified, Flags, Flavor};

@@ -2,7 +2,7 @@
 //! the connection goes. See [`crate::failover::lanes`].
 
 use super::ClientSession;
-use super::execute::Attempt;
+use super::request::Attempt;
 use crate::backend::BringError;
 use crate::classify::{Class, Classified, Flags, Flavor};
 use crate::failover::Lease;

@@ -2,7 +2,7 @@
 //! what the client is told otherwise.
 
 use super::checkout::transaction_lost;
-use super::execute::{Attempt, Request};
+use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
 use crate::classify::{Class, Classified};

@@ -28,6 +28,7 @@ mod lost;
 mod parts;
 mod prepared;
 mod remains;
+mod request;
 mod replay;
 mod share;
 mod special;
@@ -282,7 +283,7 @@ impl ClientSession {
             _ => None,
         };
         let left = self.leaves_on_follower(statement).then(|| self.payload(incoming).to_vec());
-        let said = self.execute(execute::Request::text(incoming, statement)).await?;
+        let said = self.execute(request::Request::text(incoming, statement)).await?;
         if said.errno.is_some() {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 //! connections executes it, when it first does.
 
 use super::checkout::{Unavailable, transaction_lost};
-use super::execute::{PrepareFailed, Request};
 use super::hold::hold_deadline;
+use super::request::{PrepareFailed, Request};
 use super::{ClientSession, End, Incoming, UNSEEN};
 use crate::backend::BackendConnection;
 use crate::classify::{Classified, Flavor, classify};

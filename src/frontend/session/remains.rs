@@ -10,8 +10,8 @@
 //! it (GET DIAGNOSTICS, expressions, prepared statements) is refused with an error once, and from then on the session keeps
 //! its connection.
 
-use super::execute::Request;
 use super::hold::hold_deadline;
+use super::request::Request;
 use super::{ClientSession, End};
 use crate::classify::{Asked, Class, Classified, Flags, Number, asked, classify};
 use crate::error::{ClientError, ErrorKind};

@@ -12,7 +12,7 @@
 //! LOAD DATA LOCAL, cursors, long data, several statements in one), and everything that pins a session to its connection.
 
 use super::checkout::{Unavailable, transaction_lost};
-use super::execute::{PrepareFailed, Request};
+use super::request::{PrepareFailed, Request};
 use super::{ClientSession, UNSEEN};
 use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};

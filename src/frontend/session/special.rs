@@ -1,7 +1,7 @@
 //! Commands that are not statements: ping, schema, options, reset, a new user, replicas.
 
 use super::diagnostics::Owed;
-use super::execute::Request;
+use super::request::Request;
 use super::{ClientSession, End, Incoming, Inside, STATEMENTS_MAX, UNSEEN, tracking};
 use crate::backend::observe;
 use crate::classify::{Class, Classified, Flavor, Hint};
