@@ -7,7 +7,8 @@
 //! [`session`] says what is open (a transaction? pins?); [`classify`] names the statement; [`routing`] picks one of the
 //! session's two connections; the snapshot from [`topology`] says whether that connection still leads where it should, and
 //! [`failover`] bounds the wait when there is no proven primary. [`backend`] connects and brings a connection to the
-//! session's state; [`relay`] forwards the response, and what it observes goes back into [`session`].
+//! session's state; [`relay`] forwards the response, and what it observes goes back into [`session`]. Where sessions share
+//! connections, [`frontend::pools`] has them between transactions.
 //!
 //! **A role change.** [`topology`]'s probers ask the servers; one writer per cluster computes the next immutable snapshot by
 //! pure rules and publishes it. Held statements wake; connections to a server that is no longer what it was carry no

@@ -54,7 +54,9 @@ kubernetes = { kubeconfig = \"$CLUSTER/proxy.kubeconfig\", namespace = \"demo\",
     proxy "source = \"members\"
 seeds = [\"127.0.0.1:$((P0 + 1))\", \"127.0.0.1:$((P0 + 2))\", \"127.0.0.1:$((P0 + 3))\"]"
     kill_a_server
+    timelines
   fi
+  say "all of it took $(since "$BEGIN")"
   [ -n "$once" ] || stay
 }
 
@@ -190,6 +192,7 @@ listen = "127.0.0.1:$ADMIN"
 name = "app"
 listen = "127.0.0.1:$PORT"
 cluster = "demo"
+exactly_once = true
 
 [[cluster]]
 name = "demo"
@@ -260,10 +263,8 @@ verdict() { # BEFORE AFTER CODE
   say "every promise was kept, in $(since "$BEGIN") altogether"
 }
 
-stay() {
-  local p inside=
-  # from outside, the way into our own namespaces
-  [ -z "${HOLDFAST_DEMO_INSIDE:-}" ] || inside="nsenter -t $$ -U -n --preserve-credentials "
+come_back() {
+  local p
   step "the killed server comes back as a follower"
   if [ -z "$kubernetes" ]; then
     for p in $((P0 + 1)) $((P0 + 2)) $((P0 + 3)); do
@@ -272,6 +273,30 @@ stay() {
   fi
   await_followers 2
   done_step
+}
+
+# What clients see of a switchover and of a kill -9, measured and drawn.
+timelines() {
+  local trigger code
+  for trigger in switch kill; do
+    come_back
+    step "a timeline of what clients see of a primary's $trigger"
+    code=0
+    HOLDFAST_BENCH_PASSWORD=app "$BIN/holdfast" bench failover --target "127.0.0.1:$PORT" --user app --label Holdfast \
+      --server "127.0.0.1:$((P0 + 1))" --server "127.0.0.1:$((P0 + 2))" --server "127.0.0.1:$((P0 + 3))" \
+      --trigger "$trigger" --before 2s --after 2s --html "$D/$trigger.html" > "$D/$trigger.txt" 2>&1 || code=$?
+    cat "$D/$trigger.txt"
+    [ "$code" = 0 ] || { say "FAILED: writes were lost or applied twice, see above"; exit 1; }
+    done_step
+  done
+  say "the timelines are pages to open: file://$D/switch.html and file://$D/kill.html"
+}
+
+stay() {
+  local inside=
+  # from outside, the way into our own namespaces
+  [ -z "${HOLDFAST_DEMO_INSIDE:-}" ] || inside="nsenter -t $$ -U -n --preserve-credentials "
+  come_back
   cat <<T
 
 Yours now. In another terminal:
