@@ -45,3 +45,4 @@ pub mod metrics;
 pub mod telemetry;
 pub mod proxy;
 pub mod bench;
+pub mod reconciler;

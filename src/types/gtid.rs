@@ -123,6 +123,13 @@ impl GtidSet {
         Self { sources: carries.map(|(source, ranges)| (source.clone(), ranges.clone())).collect() }
     }
 
+    /// Without the transactions that this server began.
+    #[must_use]
+    pub fn without(&self, server: Uuid) -> Self {
+        let others = self.sources.iter().filter(|((uuid, _), _)| *uuid != server);
+        Self { sources: others.map(|(source, ranges)| (source.clone(), ranges.clone())).collect() }
+    }
+
     /// How many ranges it takes to write it down.
     pub fn pieces(&self) -> usize {
         self.sources.values().map(Intervals::pieces).sum()

@@ -1,0 +1,2 @@
+//! Keeps MySQL clusters and their roles correct.
+pub mod resource;

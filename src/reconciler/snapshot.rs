@@ -1,0 +1,266 @@
+//! \[pure\] What the reconciler knows of a cluster at one moment: the record, the members, and what each says of itself.
+//!
+//! The record is what was written down before (in the status of the MysqlCluster): who is to be the primary, in which term,
+//! and how many replicas a commit waits for. It is compared and swapped before anything is done, so that a reconciler that
+//! dies in the middle leaves behind what its successor needs. A member's own words prove what it is now; the record says what
+//! it should be.
+
+use super::resource::{Durability, TopologyKind};
+use crate::topology::report::{Failure, MemberState, Receiver};
+use crate::types::{Address, GtidSet, Role, Term, Uuid};
+use std::fmt;
+use std::sync::Arc;
+
+/// Name of a member: its pod's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberName(pub Arc<str>);
+
+impl fmt::Display for MemberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for MemberName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+/// Everything that decisions are made from.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What the user asks for.
+    pub wishes: Wishes,
+    /// What was written down.
+    pub record: Record,
+    /// All members, in the order of their ordinals.
+    pub members: Vec<Member>,
+    /// How long the member that should be the primary has given no answer; 0 if it answers.
+    pub lost_ms: u64,
+    /// How long the primary has been changing; 0 if it is not.
+    pub change_ms: u64,
+}
+
+/// What the user asks for, as far as it decides anything.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// How the members keep the same data.
+    pub topology: TopologyKind,
+    /// What a commit waits for when replicas are missing.
+    pub durability: Durability,
+    /// Errant members may be cloned.
+    pub auto_reclone: bool,
+    /// How long the primary must be away before another takes over.
+    pub failover_delay_ms: u64,
+    /// A change of the primary that was asked for.
+    pub switchover: Option<Switchover>,
+}
+
+/// A change of the primary that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Switchover {
+    /// To whom; `None`: to any other member.
+    pub target: Option<MemberName>,
+}
+
+/// What was written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The member that takes writes.
+    pub primary: Option<MemberName>,
+    /// The member that is to take writes.
+    pub target: Option<MemberName>,
+    /// Counts changes of the target.
+    pub term: Term,
+    /// Replicas that a commit waits for. Lowered here before it is lowered on the server, raised there first: never more
+    /// than what the server really waits for.
+    pub acks: Option<u32>,
+    /// The last answer of the one that was the lead: its `server_uuid` and what it had executed.
+    pub known: Option<(Uuid, GtidSet)>,
+}
+
+impl Record {
+    /// The member that should be the primary.
+    pub fn lead(&self) -> Option<&MemberName> {
+        self.target.as_ref().or(self.primary.as_ref())
+    }
+}
+
+/// One member.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its pod's name.
+    pub name: MemberName,
+    /// Where the others find it.
+    pub address: Address,
+    /// The user wants it kept from all traffic.
+    pub fenced: bool,
+    /// Its pod is being deleted.
+    pub deleting: bool,
+    /// It is proven that no process of it runs.
+    pub stopped: bool,
+    /// A long step (a clone) is under way on it.
+    pub busy: bool,
+    /// The role on its label.
+    pub label: Option<Role>,
+    /// The term on its annotation.
+    pub term: Option<Term>,
+    /// What it says of itself, or why it says nothing.
+    pub sight: Result<Box<Answer>, Failure>,
+}
+
+impl Member {
+    /// Its answer, if it gave one and nothing long is under way on it.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.sight.as_deref().ok().filter(|_| !self.busy)
+    }
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `server_uuid`.
+    pub uuid: Uuid,
+    /// `gtid_executed`.
+    pub executed: GtidSet,
+    /// `gtid_purged`: what it can't pass on any more.
+    pub purged: GtidSet,
+    /// `read_only`. It is 0 while a `super_read_only=ON` waits for commits in flight, although the latter reads 1.
+    pub read_only: bool,
+    /// `super_read_only`.
+    pub super_read_only: bool,
+    /// `offline_mode`.
+    pub offline: bool,
+    /// Its channel from another server.
+    pub channel: Option<Channel>,
+    /// Semi-synchronous replication, both sides.
+    pub semisync: Semisync,
+    /// Group replication, if it is set up for it.
+    pub group: Option<GroupSight>,
+}
+
+/// A channel from another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// The other's `server_uuid`, once it was reached.
+    pub source_uuid: Option<Uuid>,
+    /// The other's address as configured.
+    pub source: Option<Address>,
+    /// Its receiver (IO thread).
+    pub receiver: Receiver,
+    /// What is in its relay log.
+    pub received: GtidSet,
+    /// Its applier (SQL thread) runs.
+    pub applying: bool,
+    /// The last error of either.
+    pub error: Option<Arc<str>>,
+}
+
+/// Semi-synchronous replication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Semisync {
+    /// Its commits wait.
+    pub source: bool,
+    /// For so many replicas.
+    pub acks: u32,
+    /// For so long, milliseconds.
+    pub timeout_ms: u64,
+    /// It acknowledges what it receives.
+    pub replica: bool,
+    /// Replicas that acknowledge to it.
+    pub clients: u32,
+    /// Commits that wait now.
+    pub waiting: u32,
+}
+
+/// A member's own view of its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupSight {
+    /// Everybody that it knows of, itself included.
+    pub members: Vec<GroupMember>,
+    /// What it received from the group, applied or not.
+    pub received: GtidSet,
+}
+
+/// One line of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// `MEMBER_ID`.
+    pub uuid: Uuid,
+    /// `MEMBER_STATE`.
+    pub state: MemberState,
+    /// `MEMBER_ROLE` is PRIMARY.
+    pub primary: bool,
+}
+
+impl Answer {
+    /// Can nobody write to it, and is no commit on its way?
+    pub fn is_fenced(&self) -> bool {
+        self.read_only && self.super_read_only
+    }
+
+    /// Everything that it has, executed or still in its relay log.
+    pub fn has(&self) -> GtidSet {
+        let relayed = self.channel.iter().map(|channel| &channel.received);
+        let grouped = self.group.iter().map(|group| &group.received);
+        relayed.chain(grouped).fold(self.executed.clone(), |all, more| all.union(more))
+    }
+
+    /// State of its receiver; off where there is no channel.
+    pub fn receiver(&self) -> Receiver {
+        self.channel.as_ref().map_or(Receiver::Off, |channel| channel.receiver)
+    }
+
+    /// Does its channel point at that server?
+    pub fn follows(&self, source: &Member) -> bool {
+        let Some(channel) = &self.channel else { return false };
+        channel.source.as_ref() == Some(&source.address)
+    }
+
+    /// What it says of itself as a member of its group.
+    pub fn group_state(&self) -> MemberState {
+        let own = self.group.as_ref().and_then(|group| group.members.iter().find(|m| m.uuid == self.uuid));
+        own.map_or(MemberState::Offline, |member| member.state)
+    }
+}
+
+impl Snapshot {
+    /// The member of that name.
+    pub fn member(&self, name: &MemberName) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == *name)
+    }
+
+    /// The member that should be the primary, if it is (still) one of them.
+    pub fn lead(&self) -> Option<&Member> {
+        self.record.lead().and_then(|name| self.member(name))
+    }
+
+    /// How many replicas a commit is to wait for when none is missing.
+    pub fn acks_full(&self) -> u32 {
+        (self.members.len() / 2) as u32
+    }
+
+    /// How many replicas every acknowledged commit has waited for, at least.
+    pub fn acks_proven(&self) -> u32 {
+        self.record.acks.unwrap_or_else(|| self.acks_full())
+    }
+
+    /// Is the primary changing?
+    pub fn is_changing(&self) -> bool {
+        self.record.target.is_some() && self.record.target != self.record.primary
+    }
+
+    /// What this member has executed and the lead can't ever have: neither what the lead had when it was last seen, nor what
+    /// it began itself since.
+    pub fn errant(&self, member: &Member) -> GtidSet {
+        let Some(answer) = member.answer() else { return GtidSet::default() };
+        let lead = self.lead().filter(|lead| lead.name != member.name).and_then(Member::answer);
+        let (uuid, reference) = match (lead, &self.record.known) {
+            (Some(lead), _) => (lead.uuid, lead.has()),
+            (None, Some((uuid, known))) if *uuid != answer.uuid => (*uuid, known.clone()),
+            (None, _) => return GtidSet::default(),
+        };
+        answer.executed.subtract(&reference).without(uuid)
+    }
+}
