@@ -1,15 +1,16 @@
 //! \[pure\] What can be done to a cluster, one idempotent step at a time, each with its reason.
 
 use super::snapshot::MemberName;
-use crate::types::{Address, Role, Term, Uuid};
+use crate::types::{Role, Term, Uuid};
 use std::fmt;
 
 /// One idempotent step: done twice, or done half and then again, it ends the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are what they are called; the variants say what is done with them")]
 pub enum Action {
     /// Writes down who is to be the primary from now on, by compare and swap. Before anything is done about it.
     Claim { member: MemberName, term: Term },
-    /// Writes down that the target is the primary now.
+    /// Writes down that the target is the primary, before it is opened: from here on that can't be undone.
     Settle { member: MemberName },
     /// Writes down how many replicas a commit waits for at least.
     RecordAcks { acks: u32 },
@@ -40,7 +41,7 @@ pub enum Action {
     /// Makes that member of the group its primary.
     Elect { member: MemberName, uuid: Uuid },
     /// Goes on with these members and without those that are proven to be stopped.
-    ForceMembers { member: MemberName, stay: Vec<Address> },
+    ForceMembers { member: MemberName, stay: Vec<MemberName> },
 }
 
 /// How a server is fenced.

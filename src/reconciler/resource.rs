@@ -174,7 +174,7 @@ pub struct MysqlClusterStatus {
     /// One word for all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The member that takes writes.
+    /// The member that takes writes, or is being opened for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
     /// The member that is to take writes; differs from `primary` while the primary changes.
@@ -395,7 +395,9 @@ mod tests {
             assert_eq!(parsed.problems(), [problem]);
         }
         let crd = serde_json::to_string(&MysqlCluster::crd()).unwrap();
-        for message in ["standalone has exactly one replica", "a group has 1, 3, 5, 7 or 9 replicas", "image is missing"] {
+        for message in
+            ["standalone has exactly one replica", "a group has 1, 3, 5, 7 or 9 replicas", "image is missing"]
+        {
             assert!(crd.contains(message), "{message}");
         }
     }

@@ -67,17 +67,28 @@ pub struct Switchover {
 /// What was written down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The member that takes writes.
+    /// The member that takes writes, or may have begun to: settled before it is opened.
     pub primary: Option<MemberName>,
-    /// The member that is to take writes.
+    /// The member that is to take writes; until it is settled that can be undone.
     pub target: Option<MemberName>,
     /// Counts changes of the target.
     pub term: Term,
     /// Replicas that a commit waits for. Lowered here before it is lowered on the server, raised there first: never more
     /// than what the server really waits for.
     pub acks: Option<u32>,
-    /// The last answer of the one that was the lead: its `server_uuid` and what it had executed.
-    pub known: Option<(Uuid, GtidSet)>,
+    /// What each member was last seen to have.
+    pub known: Vec<Known>,
+}
+
+/// What a member was last seen to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Which member.
+    pub member: MemberName,
+    /// Its `server_uuid`: another one means other data.
+    pub uuid: Uuid,
+    /// What it had, executed or received.
+    pub has: GtidSet,
 }
 
 impl Record {
@@ -251,16 +262,63 @@ impl Snapshot {
         self.record.target.is_some() && self.record.target != self.record.primary
     }
 
-    /// What this member has executed and the lead can't ever have: neither what the lead had when it was last seen, nor what
-    /// it began itself since.
-    pub fn errant(&self, member: &Member) -> GtidSet {
-        let Some(answer) = member.answer() else { return GtidSet::default() };
-        let lead = self.lead().filter(|lead| lead.name != member.name).and_then(Member::answer);
-        let (uuid, reference) = match (lead, &self.record.known) {
-            (Some(lead), _) => (lead.uuid, lead.has()),
-            (None, Some((uuid, known))) if *uuid != answer.uuid => (*uuid, known.clone()),
-            (None, _) => return GtidSet::default(),
-        };
-        answer.executed.subtract(&reference).without(uuid)
+    /// The member that all others are compared with: the primary; while it changes, the old one.
+    pub fn reference(&self) -> Option<&Member> {
+        self.record.primary.as_ref().and_then(|name| self.member(name))
     }
+
+    /// What this member was last seen to have, if that was written down.
+    pub fn known(&self, member: &Member) -> Option<&Known> {
+        self.record.known.iter().find(|known| known.member == member.name)
+    }
+
+    /// The part of `set` that the reference can't ever have: neither what it has or had when it was last seen, nor what it
+    /// began itself since. Empty where that can't be told.
+    fn foreign(&self, set: &GtidSet) -> GtidSet {
+        let Some(reference) = self.reference() else { return GtidSet::default() };
+        let now = reference.answer().map(|its| (its.uuid, its.has()));
+        let before = self.known(reference).map(|known| (known.uuid, known.has.clone()));
+        let legitimate: Vec<(Uuid, GtidSet)> = now.into_iter().chain(before).collect();
+        if legitimate.is_empty() {
+            return GtidSet::default();
+        }
+        legitimate.iter().fold(set.clone(), |set, (uuid, has)| set.subtract(has).without(*uuid))
+    }
+
+    /// What this member has executed and the reference can't ever have.
+    pub fn errant(&self, member: &Member) -> GtidSet {
+        let is_reference = self.reference().is_some_and(|reference| reference.name == member.name);
+        match member.answer() {
+            Some(answer) if !is_reference => self.foreign(&answer.executed),
+            Some(_) | None => GtidSet::default(),
+        }
+    }
+
+    /// What this member has, without what is foreign: a commit among it may have been acknowledged because it is there.
+    pub fn entrusted(&self, answer: &Answer) -> GtidSet {
+        let has = answer.has();
+        has.subtract(&self.foreign(&has))
+    }
+
+    /// Does this member lack something that it was seen to have? Then its volume was replaced, or a clone broke off, and its
+    /// word proves nothing about what was acknowledged.
+    pub fn has_forgotten(&self, member: &Member) -> bool {
+        let (Some(answer), Some(known)) = (member.answer(), self.known(member)) else { return false };
+        let is_reference = self.reference().is_some_and(|reference| reference.name == member.name);
+        let lost = known.has.subtract(&answer.has());
+        if is_reference { known.uuid != answer.uuid || !lost.is_empty() } else { lost != self.foreign(&lost) }
+    }
+}
+
+/// What is to be remembered of each member after this snapshot. Whoever has forgotten something is remembered as it was,
+/// until it has that again.
+pub fn learn(s: &Snapshot) -> Vec<Known> {
+    let learned = |member: &Member| {
+        let fresh = |answer: &Answer| Known { member: member.name.clone(), uuid: answer.uuid, has: answer.has() };
+        match member.answer() {
+            Some(answer) if !s.has_forgotten(member) => Some(fresh(answer)),
+            Some(_) | None => s.known(member).cloned(),
+        }
+    };
+    s.members.iter().filter_map(learned).collect()
 }

@@ -1,0 +1,205 @@
+//! Groups: who the primary is the members decide themselves, by quorum. What is left to do here is to found the group, to
+//! bring members back that left, to move the primary, and to write down and label what the group says.
+
+use super::change::reason_to_move;
+use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, settle_and_label};
+use crate::reconciler::action::{Action, Phase, Plan};
+use crate::reconciler::snapshot::{Answer, GroupMember, Member, Snapshot};
+use crate::topology::report::MemberState;
+use crate::types::{Role, Uuid};
+
+pub(super) fn decide(s: &Snapshot) -> Plan {
+    let reachable: Vec<&Member> = s.members.iter().filter(|m| m.answer().is_some()).collect();
+    if reachable.is_empty() {
+        return Plan::idle(Phase::Waiting, "no member answers");
+    }
+    let active: Vec<&Member> = reachable.iter().copied().filter(|m| is_active(s, m)).collect();
+    let Some(first) = active.first() else { return without_quorum(s, &reachable) };
+    if active.iter().any(|other| !sees(other, first) || !sees(first, other)) {
+        let why = "more than one group is active: a person must choose which to keep";
+        return Plan::idle(Phase::Person, why);
+    }
+    match primary(s, &active) {
+        Some(primary) => with_primary(s, primary, &active),
+        None => Plan::idle(Phase::Changing, "the group is choosing a primary"),
+    }
+}
+
+fn uuid(member: &Member) -> Option<Uuid> {
+    member.answer().map(|answer| answer.uuid)
+}
+
+fn view(member: &Member) -> &[GroupMember] {
+    member.answer().and_then(|answer| answer.group.as_ref()).map_or(&[], |group| &group.members)
+}
+
+/// Does it count the other among the living of its group?
+fn sees(member: &Member, other: &Member) -> bool {
+    let other = uuid(other);
+    let alive = |m: &GroupMember| matches!(m.state, MemberState::Online | MemberState::Recovering);
+    view(member).iter().any(|m| Some(m.uuid) == other && alive(m))
+}
+
+/// ONLINE by its own word, and a majority of its view, itself included, says the same of it. Its own word alone proves
+/// nothing: a primary that was frozen calls itself one for seconds after it resumes.
+fn is_active(s: &Snapshot, member: &Member) -> bool {
+    let online = member.answer().is_some_and(|answer| answer.group_state() == MemberState::Online);
+    let confirmed = s.members.iter().filter(|other| sees(member, other) && sees(other, member)).count();
+    online && confirmed * 2 > view(member).len()
+}
+
+/// The primary by the word of most of the active members.
+fn primary<'a>(s: &'a Snapshot, active: &[&Member]) -> Option<&'a Member> {
+    let named = |m: &Member| view(m).iter().find(|m| m.primary && m.state == MemberState::Online).map(|m| m.uuid);
+    let votes =
+        |candidate: &Member| active.iter().filter(|m| named(m).is_some() && named(m) == uuid(candidate)).count();
+    s.members.iter().find(|candidate| uuid(candidate).is_some() && votes(candidate) * 2 > active.len())
+}
+
+/// The group works: write down what it says, bring back who left, move the primary if asked.
+fn with_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Plan {
+    let mut plan = Plan::idle(Phase::Ready, "");
+    let why = format!("the group says that {} is its primary", primary.name);
+    if s.record.lead() != Some(&primary.name) {
+        plan.push(&why, claim(s, &primary.name));
+    }
+    for old in s.members.iter().filter(|m| m.name != primary.name && m.label == Some(Role::Primary)) {
+        plan.push(&why, Action::Unlabel { member: old.name.clone() });
+    }
+    settle_and_label(s, primary, &mut plan, &why);
+    if !plan.steps.is_empty() {
+        plan.phase = Phase::Changing;
+        plan.why = why;
+    }
+    if let Some(reason) = reason_to_move(s, primary) {
+        match next_primary(s, primary, active) {
+            Some(Action::Elect { member, uuid }) => {
+                // The group moves it by itself and tells when it has; the claim follows from what it then says.
+                plan.push(&reason, Action::Elect { member, uuid });
+                return Plan { phase: Phase::Changing, why: reason, ..plan };
+            }
+            _ => plan.why = format!("{reason}, but no other member can take over"),
+        }
+    }
+    for member in s.members.iter().filter(|m| m.name != primary.name) {
+        mend(s, primary, member, &mut plan);
+    }
+    plan
+}
+
+fn next_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Option<Action> {
+    let wanted = s.wishes.switchover.as_ref().and_then(|asked| asked.target.as_ref());
+    let fit = |m: &&&Member| m.name != primary.name && !m.deleting && !m.fenced && wanted.is_none_or(|w| *w == m.name);
+    let next =
+        active.iter().filter(fit).min_by_key(|m| m.answer().map_or(0, |a| a.has().subtract(&a.executed).count()))?;
+    Some(Action::Elect { member: next.name.clone(), uuid: uuid(next)? })
+}
+
+/// A member that is not the primary: labelled if it is ONLINE, brought back if it left.
+fn mend(s: &Snapshot, primary: &Member, member: &Member, plan: &mut Plan) {
+    let Some(answer) = member.answer() else {
+        let why = member.sight.as_ref().err().map_or("its data are being replaced", |failure| &*failure.text);
+        return worse(plan, format!("{}: {why}", member.name));
+    };
+    let online = sees(primary, member) && answer.group_state() == MemberState::Online;
+    if online && !member.fenced {
+        if member.label != Some(Role::Follower) {
+            plan.push("it is ONLINE", Action::Label { member: member.name.clone(), role: Role::Follower });
+        }
+        return;
+    }
+    if member.label.is_some() {
+        plan.push("it is not ONLINE", Action::Unlabel { member: member.name.clone() });
+    }
+    let (why, action) = what_it_needs(s, primary, member, answer);
+    let why = format!("{}: {why}", member.name);
+    if let Some(action) = action {
+        plan.push(&why, action);
+    }
+    worse(plan, why);
+}
+
+fn what_it_needs(s: &Snapshot, primary: &Member, member: &Member, answer: &Answer) -> (String, Option<Action>) {
+    let state = answer.group_state();
+    if member.fenced {
+        let fence = fence(member).last().filter(|_| !answer.offline);
+        return ("fenced by its spec".to_owned(), fence);
+    }
+    match state {
+        MemberState::Offline | MemberState::Error if !answer.is_fenced() => {
+            (format!("it left the group ({}) and is writable", state.as_str()), fence(member).last())
+        }
+        MemberState::Offline | MemberState::Error => {
+            let errant =
+                primary.answer().map(|p| answer.executed.subtract(&p.has())).filter(|errant| !errant.is_empty());
+            let Some(errant) = errant else {
+                let join = Action::Join { member: member.name.clone() };
+                return (format!("it is not in the group ({})", state.as_str()), Some(join));
+            };
+            let clone = Action::Clone { member: member.name.clone(), donor: primary.name.clone() };
+            let why = format!("it has transactions that the group never had: {errant}");
+            (why, s.wishes.auto_reclone.then_some(clone))
+        }
+        // A stale view, or on its way: the group settles that by itself.
+        MemberState::Online | MemberState::Recovering | MemberState::Unreachable => (state.as_str().to_owned(), None),
+    }
+}
+
+fn worse(plan: &mut Plan, why: String) {
+    if plan.phase == Phase::Ready {
+        plan.phase = Phase::Degraded;
+    }
+    plan.why = if plan.why.is_empty() { why } else { format!("{}; {why}", plan.why) };
+}
+
+/// No majority anywhere: found the group if it is not running at all, force it if whoever is missing is proven to be stopped.
+fn without_quorum(s: &Snapshot, reachable: &[&Member]) -> Plan {
+    let is_down =
+        |m: &&Member| matches!(m.answer().map(Answer::group_state), Some(MemberState::Offline | MemberState::Error));
+    if !reachable.iter().all(|m| is_down(m)) {
+        return force(s, reachable);
+    }
+    if reachable.len() < s.members.len() {
+        let why = format!(
+            "the group is down and {} of {} members answer; all are waited for",
+            reachable.len(),
+            s.members.len()
+        );
+        return Plan::idle(Phase::Waiting, why);
+    }
+    let writable: Vec<Action> =
+        s.members.iter().filter(|m| !m.answer().is_some_and(Answer::is_fenced)).flat_map(fence).collect();
+    if !writable.is_empty() {
+        return Plan::of(Phase::Changing, "the group is down and this member is writable", writable);
+    }
+    let Some(first) = most_advanced(reachable) else { return Plan::idle(Phase::Person, NOT_ORDERED) };
+    let why = "the group is down, all members answer, and this one has all that any of them has";
+    let mut plan = Plan::idle(Phase::Changing, why);
+    if s.record.lead() != Some(&first.name) {
+        plan.push(why, claim(s, &first.name));
+    }
+    plan.push(why, Action::Bootstrap { member: first.name.clone() });
+    settle_and_label(s, first, &mut plan, why);
+    plan
+}
+
+fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
+    let Some(survivor) = reachable.iter().find(|m| m.answer().is_some_and(|a| a.group_state() == MemberState::Online))
+    else {
+        return Plan::idle(Phase::Waiting, "the group has no majority, and no member is ONLINE");
+    };
+    let in_view = |m: &&Member| sees(survivor, m) && sees(m, survivor);
+    let stay: Vec<&Member> = reachable.iter().copied().filter(in_view).collect();
+    let rest = s.members.len() - stay.len();
+    let stopped = s.members.iter().filter(|m| m.stopped && !stay.iter().any(|stays| stays.name == m.name)).count();
+    // A member of its view that is none of the cluster's can't be proven to be stopped.
+    let strangers = s.members.len() < view(survivor).len();
+    if stopped < rest || strangers {
+        let why =
+            format!("the group has no majority; {rest} members are missing, {stopped} of them proven to be stopped");
+        return Plan::idle(Phase::Waiting, why);
+    }
+    let names = stay.iter().map(|m| m.name.clone()).collect();
+    let action = Action::ForceMembers { member: survivor.name.clone(), stay: names };
+    Plan::of(Phase::Changing, "the group has no majority, and every missing member is proven to be stopped", [action])
+}
