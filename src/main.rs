@@ -1,10 +1,10 @@
-//! The command line: `holdfast proxy`, `holdfast check`, `holdfast bench failover`.
+//! The command line: `holdfast proxy`, `holdfast check`, `holdfast reconcile`, `holdfast bench failover`.
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use holdfast::config::{self, Config};
 use holdfast::proxy::connect_check;
-use holdfast::{bench, proxy, telemetry};
+use holdfast::{bench, proxy, reconciler, telemetry};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +36,12 @@ enum Command {
         /// A client's account that is to have exactly_once; its password is in HOLDFAST_CHECK_PASSWORD.
         #[arg(long, requires = "connect", value_name = "NAME")]
         user: Option<String>,
+    },
+    /// Keep a cluster of MySQL servers and their roles correct.
+    Reconcile {
+        /// Which cluster, and how (TOML).
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Measure what clients see through a port.
     Bench {
@@ -76,6 +82,7 @@ fn run(command: Command) -> Result<ExitCode> {
             drop(writeln!(std::io::stdout(), "{}", config::check::describe(&config)));
             Ok(())
         }),
+        Command::Reconcile { config } => reconcile(&config),
         Command::Bench { what: Bench::Failover(args) } => {
             Ok(if bench::failover(*args)? { ExitCode::SUCCESS } else { ExitCode::from(3) })
         }
@@ -108,4 +115,18 @@ fn serve(path: &Path, config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime.block_on(proxy::run(path, config, telemetry))?;
     Ok(())
+}
+
+fn reconcile(path: &Path) -> Result<ExitCode> {
+    let file = match reconciler::config::File::load(path) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let _telemetry = telemetry::install(&file.log())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(reconciler::run(&file))?;
+    Ok(ExitCode::SUCCESS)
 }

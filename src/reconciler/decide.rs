@@ -21,6 +21,8 @@ mod semisync;
 #[cfg(test)]
 mod tests;
 
+pub use semisync::FOR_EVER_MS;
+
 use super::action::{Phase, Plan};
 use super::resource::TopologyKind;
 use super::snapshot::Snapshot;

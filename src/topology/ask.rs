@@ -183,7 +183,7 @@ fn read_mariadb(rows: &Rows, slaves: &Rows, greeting: &Arc<ServerGreeting>) -> O
 }
 
 /// What a failed question means. After all of these but a server's own error the connection is of no use.
-pub(super) fn query_failure(error: &QueryError, flavor: Flavor) -> Failure {
+pub(crate) fn query_failure(error: &QueryError, flavor: Flavor) -> Failure {
     let kind = match error {
         // Broken: the prober opens another connection before it believes that nobody is there.
         QueryError::Broken(_) => FailureKind::Gone,
@@ -203,7 +203,7 @@ pub(super) fn query_failure(error: &QueryError, flavor: Flavor) -> Failure {
 }
 
 /// What a failed connection means.
-pub(super) fn connect_failure(error: &ConnectError) -> Failure {
+pub(crate) fn connect_failure(error: &ConnectError) -> Failure {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
     let kind = match error {
         ConnectError::Unreachable(error) => match error.kind() {

@@ -9,7 +9,7 @@
 //! - [`kubernetes`]: pods as a source of servers.
 //! - [`handle`]: how other rooms load the snapshot, wait for the next one, and cast doubt.
 
-mod ask;
+pub(crate) mod ask;
 pub mod handle;
 pub mod json;
 pub mod kubernetes;

@@ -1,0 +1,227 @@
+//! The loop of one cluster: look, decide, act; every second while all is well, at once when a server leaves, and again and
+//! again while there is something to do.
+//!
+//! It holds the only connections and the only memory there is, and both may be lost at any moment: what must survive is in the
+//! record. A step that takes long (a clone, a join) runs beside the loop, and its member is left in peace meanwhile.
+
+use super::act::{ActError, Actor};
+use super::action::{Action, Plan, Step};
+use super::decide::decide;
+use super::observe::Observer;
+use super::place::{Place, PlaceError, Site};
+use super::server::Access;
+use super::snapshot::{Member, MemberName, Record, Snapshot, learn};
+use crate::types::{Address, Role};
+use futures_util::future::join_all;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks while all is well.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two looks while something is wrong or under way.
+const HASTE: Duration = Duration::from_millis(20);
+/// How often at least what members have is written down while nothing else is, for whoever comes after.
+const KEEP: Duration = Duration::from_secs(1);
+/// Rounds without a change after which haste is over: what does not come soon takes its time.
+const HASTE_ROUNDS_MAX: u32 = 250;
+
+/// One cluster's loop.
+pub struct Engine<P> {
+    place: P,
+    access: Access,
+    observer: Observer,
+    /// Steps that run beside the loop.
+    long: HashMap<MemberName, JoinHandle<()>>,
+    record: Record,
+    kept: Option<Instant>,
+    lost_since: Option<Instant>,
+    change_since: Option<Instant>,
+    said: Option<Plan>,
+    hasty: u32,
+}
+
+impl<P: Place> Engine<P> {
+    /// Nothing is known yet.
+    pub fn new(place: P, access: Access) -> Self {
+        Self {
+            place,
+            access,
+            observer: Observer::default(),
+            long: HashMap::new(),
+            record: Record::default(),
+            kept: None,
+            lost_since: None,
+            change_since: None,
+            said: None,
+            hasty: 0,
+        }
+    }
+
+    /// Runs until told to stop. A step under way is left as it is: the next reconciler finds out.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.run_for_ever()).await;
+        self.long.values().for_each(JoinHandle::abort);
+    }
+
+    async fn run_for_ever(&mut self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(%error, "the record can't be read or written: roles stay as they are");
+                    TICK
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Not so often that a server which closes whatever is opened keeps it busy.
+                () = self.observer.somebody_left(), if pause > HASTE => {}
+            }
+        }
+    }
+
+    /// One look and what follows from it; how long to wait for the next.
+    async fn round(&mut self) -> Result<Duration, PlaceError> {
+        let site = self.place.read().await?;
+        self.record = site.record.clone();
+        let snapshot = self.look(site).await;
+        self.record.known = snapshot.record.known.clone();
+        let plan = decide(&snapshot);
+        self.say(&plan);
+        if self.kept.is_none_or(|kept| kept.elapsed() >= KEEP) && plan.steps.is_empty() {
+            self.keep().await?;
+        }
+        let changed = self.act(&snapshot, &plan).await?;
+        let calm = plan.steps.is_empty() && snapshot.lead().is_some_and(|lead| lead.answer().is_some());
+        self.hasty = if calm || changed { 0 } else { self.hasty.saturating_add(1) };
+        Ok(if calm || self.hasty > HASTE_ROUNDS_MAX { TICK } else { HASTE })
+    }
+
+    async fn keep(&mut self) -> Result<(), PlaceError> {
+        self.kept = Some(Instant::now());
+        self.place.write(&self.record).await
+    }
+
+    async fn look(&mut self, site: Site) -> Snapshot {
+        let Site { wishes, record, mut members } = site;
+        self.long.retain(|_, step| !step.is_finished());
+        let addresses = addresses(&members);
+        let sights = self.observer.look(&self.access, &addresses).await;
+        for (member, sight) in members.iter_mut().zip(sights) {
+            member.sight = sight;
+            member.busy = self.long.contains_key(&member.name);
+        }
+        let mut s = Snapshot { wishes, record, members, lost_ms: 0, change_ms: 0 };
+        let lost = s.lead().is_none_or(|lead| lead.answer().is_none());
+        s.lost_ms = since(&mut self.lost_since, lost);
+        s.change_ms = since(&mut self.change_since, s.is_changing());
+        s.record.known = learn(&s);
+        s
+    }
+
+    /// Does the steps in their order, neighbours that concern one replica each at once; true if all were done.
+    async fn act(&mut self, s: &Snapshot, plan: &Plan) -> Result<bool, PlaceError> {
+        let addresses = addresses(&s.members);
+        let mut all = true;
+        for steps in plan.steps.chunk_by(|a, b| a.action.is_alone() && b.action.is_alone()) {
+            let (long, short): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_long(&step.action));
+            for step in long {
+                // What it had is written down before it is done away with.
+                self.keep().await?;
+                self.begin(step, &addresses);
+            }
+            let actor = Actor { access: &self.access, members: &addresses };
+            let on_servers = join_all(short.iter().map(|step| actor.act(&step.action))).await;
+            for (step, done) in short.iter().zip(on_servers) {
+                let done = match done {
+                    Ok(()) => self.write_down(&step.action).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(self.failed(step, &error)),
+                };
+                log(s, step, &done);
+                all &= done.is_ok();
+                if done.is_err() && !step.action.is_alone() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn failed(&mut self, step: &Step, error: &ActError) -> String {
+        if let Some(member) = step.action.member() {
+            self.observer.forget(member);
+        }
+        error.to_string()
+    }
+
+    /// Begins a step that runs beside the loop.
+    fn begin(&mut self, step: &Step, addresses: &[(MemberName, Address)]) {
+        let Some(member) = step.action.member().cloned() else { return };
+        let (access, addresses, step) = (self.access.clone(), Arc::<[_]>::from(addresses), step.clone());
+        tracing::info!(step = %step.action, why = step.why, "begins");
+        let work = async move {
+            let done = Actor { access: &access, members: &addresses }.act(&step.action).await;
+            match done {
+                Ok(()) => tracing::info!(step = %step.action, "done"),
+                Err(error) => tracing::warn!(step = %step.action, %error, "failed"),
+            }
+        };
+        self.long.insert(member, tokio::spawn(work));
+    }
+
+    /// The part of a step that is not a server's.
+    async fn write_down(&mut self, action: &Action) -> Result<(), PlaceError> {
+        match action {
+            Action::Claim { member, term } => {
+                (self.record.target, self.record.term) = (Some(member.clone()), *term);
+                self.place.write(&self.record).await
+            }
+            Action::Settle { member } => {
+                self.record.primary = Some(member.clone());
+                self.place.write(&self.record).await
+            }
+            Action::RecordAcks { acks } => {
+                self.record.acks = Some(*acks);
+                self.place.write(&self.record).await
+            }
+            Action::Announce { member, term } => self.place.announce(member, *term).await,
+            Action::Label { member, role } => self.place.label(member, Some(*role)).await,
+            Action::Unlabel { member } => self.place.label(member, None).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn say(&mut self, plan: &Plan) {
+        if self.said.as_ref().is_none_or(|said| said.phase != plan.phase || said.why != plan.why) {
+            tracing::info!(phase = plan.phase.as_str(), why = plan.why, "the cluster");
+            self.said = Some(Plan { steps: Vec::new(), ..plan.clone() });
+        }
+    }
+}
+
+fn addresses(members: &[Member]) -> Vec<(MemberName, Address)> {
+    members.iter().map(|member| (member.name.clone(), member.address.clone())).collect()
+}
+
+fn is_long(action: &Action) -> bool {
+    matches!(action, Action::Clone { .. } | Action::Join { .. })
+}
+
+fn since(begin: &mut Option<Instant>, is: bool) -> u64 {
+    *begin = if is { begin.or_else(|| Some(Instant::now())) } else { None };
+    begin.map_or(0, |begin| begin.elapsed().as_millis() as u64)
+}
+
+fn log(s: &Snapshot, step: &Step, done: &Result<(), String>) {
+    let term = s.record.term.0;
+    match (&step.action, done) {
+        (Action::Label { member, role: Role::Primary }, Ok(())) => {
+            tracing::info!(primary = %member, term, why = step.why, "takes writes");
+        }
+        (_, Ok(())) => tracing::info!(step = %step.action, why = step.why, "done"),
+        (_, Err(error)) => tracing::warn!(step = %step.action, why = step.why, error, "failed"),
+    }
+}
