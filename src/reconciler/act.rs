@@ -79,7 +79,7 @@ impl Actor<'_> {
     }
 
     async fn try_act(&self, action: &Action) -> Result<(), ActError> {
-        let Some(member) = action.member() else { return Ok(()) };
+        let Some(member) = action.server() else { return Ok(()) };
         let mut server = self.session(member).await?;
         match action {
             Action::Fence { how: Fencing::Planned, .. } => fence(&mut server).await,

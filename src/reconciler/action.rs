@@ -100,6 +100,19 @@ impl Action {
         }
     }
 
+    /// On whose server it is done; `None`: on none, it is written down.
+    pub fn server(&self) -> Option<&MemberName> {
+        match self {
+            Self::Claim { .. }
+            | Self::Settle { .. }
+            | Self::RecordAcks { .. }
+            | Self::Announce { .. }
+            | Self::Label { .. }
+            | Self::Unlabel { .. } => None,
+            _ => self.member(),
+        }
+    }
+
     /// May it be left undone without harm to the steps behind it? So it is with what is done to one replica only.
     pub fn is_alone(&self) -> bool {
         matches!(self, Self::Follow { .. } | Self::StopReceiver { .. } | Self::Clone { .. } | Self::Join { .. })
