@@ -16,6 +16,9 @@
 //!
 //! [`status`] records the snapshots and gathers what a person wants to know; [`admin`] shows it.
 //!
+//! [`reconciler`] stands beside the proxy and not behind it: it makes primaries, which the proxy only finds. A subcommand of its
+//! own, it shares [`types`], the way to a server and the words of [`topology`].
+//!
 //! [`mod@bench`] stands apart: it is a client, of any port, that measures a failover.
 //!
 //! Nothing flows the other way: [`topology`] knows no session; [`wire`], [`session`], [`classify`] and [`routing`] know no

@@ -29,15 +29,17 @@ fn nothing_lost(outcome: &Outcome, server: &Server) {
     assert!((acknowledged..=acknowledged + unknown).contains(&there), "{acknowledged} and {unknown}? but {there}");
 }
 
-/// The one writable server, if there is exactly one.
+/// The writable servers.
 fn writable(servers: &[Server]) -> Vec<usize> {
-    let is = |server: &Server| server.running() && server.one("SELECT @@read_only") == "0";
+    // A fence cuts connections off, ours, too.
+    let is =
+        |server: &Server| server.running() && server.try_sql("SELECT @@read_only").is_ok_and(|rows| rows[0][0] == "0");
     (0..servers.len()).filter(|i| is(&servers[*i])).collect()
 }
 
 #[test]
 fn new_servers_become_a_set() {
-    let servers = servers(3, "new", &[]);
+    let servers = servers(3, "new");
     let reconciler = Reconciler::start(&servers, "");
     assert_eq!(reconciler.wait_ready(&servers), 0);
     assert_eq!(reconciler.term(), 1);
@@ -74,56 +76,49 @@ fn wait_other(reconciler: &Reconciler, servers: &[Server], old: usize) -> usize 
     let mut new = old;
     until("another one takes over", SOON, || {
         new = reconciler.primary().unwrap_or(old);
-        new != old && servers[new].running() && servers[new].one("SELECT @@read_only") == "0"
+        new != old && writable(servers).contains(&new)
     });
     new
 }
 
 #[test]
 fn killed_primaries_lose_no_acknowledged_write() {
-    let servers = servers(3, "killed", &[]);
+    let servers = servers(3, "killed");
     let reconciler = Reconciler::start(&servers, "auto_reclone = true");
     let mut primary = reconciler.wait_ready(&servers);
     let proxy = proxy_of(&servers);
-    proxy.client().query(TABLE).expect("a table");
+    let mut client = proxy.client();
+    client.query(TABLE).expect("a table");
+    client.query("CREATE TABLE app.first(n INT PRIMARY KEY)").expect("a table");
     let load = Load::start(proxy.port(), 8);
+    let mut took = Vec::new();
     for round in 0..5 {
         load.wait_more(20);
-        servers[primary].kill9();
+        servers[primary].signal("KILL");
+        let began = std::time::Instant::now();
+        // What was in flight fails honestly; what comes behind waits for the new primary.
+        while client.query(&format!("INSERT INTO app.first VALUES ({round})")).is_err() {}
+        took.push(began.elapsed());
+        servers[primary].wait_exit(SOON);
         let new = wait_other(&reconciler, &servers, primary);
         load.wait_more(5);
         // Back as it booted, with commits perhaps that nobody has ever heard of: pointed right, or cloned.
-        bring_back(&reconciler, &servers, primary);
+        bring_back(&servers[primary]);
         let terms = reconciler.term();
         assert!(terms >= round + 2, "term {terms} after {round} failovers");
         primary = reconciler.wait_ready(&servers);
         assert_eq!(primary, new);
     }
     let outcome = load.stop();
-    println!("5 x kill -9: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    took.sort();
+    println!("5 x kill -9: {:?}, longest wait {:?}, to the next write {took:?}", outcome.codes(), outcome.longest);
     reconciler.wait_ready(&servers);
     servers.iter().for_each(|server| nothing_lost(&outcome, server));
 }
 
-/// Starts a server that was killed, and again as often as a clone sends it down, until all follow.
-fn bring_back(reconciler: &Reconciler, servers: &[Server], index: usize) {
-    servers[index].start_again();
-    let uuid = servers[index].datadir().join("auto.cnf");
-    until("it follows", SOON, || {
-        if !servers[index].running() {
-            let _ = std::fs::remove_file(&uuid);
-            servers[index].start_again();
-        }
-        let primary = reconciler.primary().expect("a primary");
-        let follows =
-            "SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON'";
-        primary != index && servers[index].try_sql(follows).is_ok_and(|rows| rows[0][0] == "1")
-    });
-}
-
 #[test]
 fn a_frozen_primary_is_replaced_and_fenced_when_it_resumes() {
-    let servers = servers(3, "frozen", &[]);
+    let servers = servers(3, "frozen");
     let reconciler = Reconciler::start(&servers, "auto_reclone = true");
     let primary = reconciler.wait_ready(&servers);
     let proxy = proxy_of(&servers);
@@ -137,30 +132,32 @@ fn a_frozen_primary_is_replaced_and_fenced_when_it_resumes() {
     // It still calls itself writable, and has clients whose commits wait: none of them may be told that they are committed.
     until("it is fenced", SOON, || servers[primary].running() && writable(&servers) == [new]);
     load.wait_more(10);
-    bring_back_if_down(&reconciler, &servers, primary);
+    bring_back(&servers[primary]);
     let outcome = load.stop();
     println!("SIGSTOP, SIGCONT: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     assert_eq!(reconciler.wait_ready(&servers), new);
     servers.iter().for_each(|server| nothing_lost(&outcome, server));
 }
 
-fn bring_back_if_down(reconciler: &Reconciler, servers: &[Server], index: usize) {
-    let uuid = servers[index].datadir().join("auto.cnf");
+/// Starts a server that does not run, and again as often as a clone sends it down, until it follows.
+fn bring_back(server: &Server) {
+    let follows = "SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON'";
+    if !server.running() {
+        server.start_again();
+    }
     until("it follows", SOON, || {
-        if !servers[index].running() {
-            let _ = std::fs::remove_file(&uuid);
-            servers[index].start_again();
+        if !server.running() {
+            // A clone keeps the server_uuid; its numbers must not be given out twice.
+            let _ = std::fs::remove_file(server.datadir().join("auto.cnf"));
+            server.start_again();
         }
-        let _ = reconciler;
-        let follows =
-            "SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON'";
-        servers[index].try_sql(follows).is_ok_and(|rows| rows[0][0] == "1")
+        server.try_sql(follows).is_ok_and(|rows| rows[0][0] == "1")
     });
 }
 
 #[test]
 fn switchovers_under_load_are_not_noticed() {
-    let servers = servers(3, "switched", &[]);
+    let servers = servers(3, "switched");
     let reconciler = Reconciler::start(&servers, "");
     let mut primary = reconciler.wait_ready(&servers);
     let proxy = proxy_of(&servers);
@@ -183,7 +180,7 @@ fn switchovers_under_load_are_not_noticed() {
 
 #[test]
 fn too_few_to_prove_it_and_all_down() {
-    let servers = servers(3, "few", &[]);
+    let servers = servers(3, "few");
     let reconciler = Reconciler::start(&servers, "");
     let primary = reconciler.wait_ready(&servers);
     servers[primary].sql("CREATE TABLE app.t(n INT PRIMARY KEY); INSERT INTO app.t VALUES (1)");
@@ -212,7 +209,7 @@ fn too_few_to_prove_it_and_all_down() {
 
 #[test]
 fn errant_and_empty_servers() {
-    let all = servers(3, "errant", &[]);
+    let all = servers(3, "errant");
     let reconciler = Reconciler::start(&all, "");
     let primary = reconciler.wait_ready(&all);
     all[primary].sql("CREATE TABLE app.t(n INT PRIMARY KEY); INSERT INTO app.t VALUES (1)");
@@ -227,10 +224,15 @@ fn errant_and_empty_servers() {
     until("it is closed", SOON, || all[errant].one("SELECT @@super_read_only") == "1");
     assert_eq!(all[primary].one("SELECT COUNT(*) FROM app.t"), "1");
 
-    // With autoReclone its data go.
+    // With autoReclone its data go; what is left of it is its server_uuid.
     drop(reconciler);
+    let uuid = all[errant].uuid();
     let reconciler = Reconciler::start(&all, "auto_reclone = true");
-    bring_back_if_down(&reconciler, &all, errant);
+    until("a clone sends it down", SOON, || !all[errant].running());
+    let left = std::fs::read_to_string(all[errant].datadir().join("auto.cnf")).expect("it is there");
+    assert!(left.contains(&uuid), "{left}: a clone has another server_uuid, as it should");
+    std::fs::remove_file(all[errant].datadir().join("auto.cnf")).expect("it is there");
+    bring_back(&all[errant]);
     reconciler.wait_ready(&all);
     assert_eq!(all[errant].one("SELECT COUNT(*) FROM app.t"), "1");
 
@@ -238,7 +240,150 @@ fn errant_and_empty_servers() {
     all[primary]
         .sql("INSERT INTO app.t VALUES (2); FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY");
     all[errant].sql("SET GLOBAL super_read_only=OFF; STOP REPLICA; RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS");
-    bring_back_if_down(&reconciler, &all, errant);
+    bring_back(&all[errant]);
     reconciler.wait_ready(&all);
     assert_eq!(all[errant].one("SELECT COUNT(*) FROM app.t"), "2");
+}
+
+#[test]
+fn a_reconciler_that_dies_in_the_middle_of_a_failover() {
+    let servers = servers(3, "interrupted");
+    let reconciler = Reconciler::start(&servers, "auto_reclone = true");
+    let mut primary = reconciler.wait_ready(&servers);
+    let proxy = proxy_of(&servers);
+    proxy.client().query(TABLE).expect("a table");
+    let load = Load::start(proxy.port(), 4);
+    for step in ["stop_receiver", "claim", "announce", "settle", "promote", "follow"] {
+        load.wait_more(10);
+        let words = format!("done step={step} ");
+        let before = reconciler.log().matches(&words).count();
+        servers[primary].kill9();
+        until(step, SOON, || reconciler.log().matches(&words).count() > before);
+        reconciler.kill9();
+        reconciler.run();
+        primary = wait_other(&reconciler, &servers, primary);
+        load.wait_more(5);
+        servers.iter().enumerate().filter(|(i, _)| *i != primary).for_each(|(_, server)| bring_back(server));
+        assert_eq!(reconciler.wait_ready(&servers), primary);
+    }
+    let outcome = load.stop();
+    println!("6 failovers with a reconciler killed in each: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    reconciler.wait_ready(&servers);
+    servers.iter().for_each(|server| nothing_lost(&outcome, server));
+}
+
+/// What is done to a set, at random.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    KillPrimary,
+    KillReplica,
+    KillPrimaryAndReconciler,
+    KillAll,
+    FreezePrimary,
+    FreezeReplica,
+    FreezeAndSwitch,
+    Switch,
+    ErrantWrite,
+}
+
+const HARMS: [Harm; 9] = [
+    Harm::KillPrimary,
+    Harm::KillReplica,
+    Harm::KillPrimaryAndReconciler,
+    Harm::KillAll,
+    Harm::FreezePrimary,
+    Harm::FreezeReplica,
+    Harm::FreezeAndSwitch,
+    Harm::Switch,
+    Harm::ErrantWrite,
+];
+
+/// Does it, waits until clients write again, and takes it back as far as a supervisor would.
+fn harm(harm: Harm, reconciler: &Reconciler, servers: &[Server], load: &Load) {
+    let primary = reconciler.wait_ready(servers);
+    let replica = (primary + 1) % servers.len();
+    match harm {
+        Harm::KillPrimary => servers[primary].kill9(),
+        Harm::KillReplica => servers[replica].kill9(),
+        Harm::KillPrimaryAndReconciler => {
+            servers[primary].kill9();
+            reconciler.kill9();
+            reconciler.run();
+        }
+        Harm::KillAll => {
+            servers.iter().for_each(|server| server.kill9());
+            servers.iter().for_each(Server::start_again);
+        }
+        Harm::FreezePrimary => {
+            servers[primary].freeze();
+            wait_other(reconciler, servers, primary);
+            servers[primary].thaw();
+        }
+        Harm::FreezeReplica => {
+            let before = reconciler.log().matches("no answer within").count();
+            servers[replica].freeze();
+            until("it is missed", SOON, || reconciler.log().matches("no answer within").count() > before);
+            servers[replica].thaw();
+        }
+        Harm::FreezeAndSwitch => {
+            // The target stops answering in the middle: it is done or undone, but never half.
+            reconciler.switch(replica);
+            servers[replica].freeze();
+            servers[replica].thaw();
+        }
+        Harm::Switch => reconciler.switch(replica),
+        Harm::ErrantWrite => {
+            let sql =
+                "SET GLOBAL super_read_only=OFF; CREATE DATABASE IF NOT EXISTS errant; CREATE TABLE errant.t(n INT)";
+            let before = reconciler.log().matches("done step=clone").count();
+            // The fence may be quicker than the write.
+            if servers[replica].try_sql(sql).is_ok() {
+                until("it is cloned", SOON, || reconciler.log().matches("done step=clone").count() > before);
+            }
+        }
+    }
+    load.wait_more(3);
+    reconciler.wait_ready_supervised(servers);
+}
+
+fn random_harm(rounds: usize) {
+    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9E37_79B9 + 1);
+    println!("HOLDFAST_SEED={seed}");
+    let servers = servers(3, "random");
+    let reconciler = Reconciler::start(&servers, "auto_reclone = true");
+    reconciler.wait_ready(&servers);
+    let proxy = proxy_of(&servers);
+    proxy.client().query(TABLE).expect("a table");
+    let load = Load::start(proxy.port(), 4);
+    let mut state = seed;
+    for round in 0..rounds {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let what = HARMS[(state % HARMS.len() as u64) as usize];
+        println!("{round}: {what:?}, term {}", reconciler.term());
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| harm(what, &reconciler, &servers, &load)));
+        assert!(
+            done.is_ok(),
+            "round {round}, {what:?}, HOLDFAST_SEED={seed}: {}\n{}",
+            reconciler.record(),
+            reconciler.log()
+        );
+    }
+    let outcome = load.stop();
+    println!("{rounds} faults: {:?}, longest wait {:?}, term {}", outcome.codes(), outcome.longest, reconciler.term());
+    reconciler.wait_ready(&servers);
+    servers.iter().for_each(|server| nothing_lost(&outcome, server));
+}
+
+#[test]
+fn ten_random_faults() {
+    random_harm(10);
+}
+
+#[test]
+#[ignore = "ten minutes; run with --ignored"]
+fn a_hundred_random_faults() {
+    random_harm(100);
 }

@@ -325,7 +325,12 @@ async fn apply_shared(server: &mut Session, source: &mut Session) -> Result<(), 
     let received: GtidSet = server.one(RECEIVED).await?.parse().map_err(unreadable)?;
     let executed: GtidSet = server.one("SELECT @@global.gtid_executed").await?.parse().map_err(unreadable)?;
     let theirs: GtidSet = source.one("SELECT @@global.gtid_executed").await?.parse().map_err(unreadable)?;
-    let shared = received.subtract(&received.subtract(&theirs)).subtract(&executed);
+    let foreign = received.subtract(&theirs).subtract(&executed);
+    if foreign.is_empty() {
+        run(server, "START REPLICA SQL_THREAD").await?;
+        return wait_applied(server, &received.to_string()).await;
+    }
+    let shared = received.subtract(&foreign).subtract(&executed);
     if shared.is_empty() {
         return Ok(());
     }

@@ -186,3 +186,34 @@ impl File {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<File, FileError> {
+        let path = std::env::temp_dir().join(format!("holdfast-reconcile-{}-{}.toml", std::process::id(), text.len()));
+        std::fs::write(&path, text).expect("a file");
+        let file = File::load(&path);
+        std::fs::remove_file(&path).expect("it was there");
+        file
+    }
+
+    #[test]
+    fn the_example_loads_and_mistakes_are_named() {
+        let example = include_str!("../../deploy/reconcile.toml");
+        let file = load(example).expect("the example is right");
+        assert_eq!(file.members().expect("addresses").len(), 3);
+        assert!(file.access().is_err_and(|e| e.to_string().contains("HOLDFAST_ADMIN_PASSWORD")));
+        assert!(!format!("{file:?}").contains("HOLDFAST_"), "no password, nor where it is");
+        for (from, to, words) in [
+            ("db-1\"", "db-0\"", "two members are called db-0"),
+            ("10.0.0.10:3306", "10.0.0.10:0", "is not an address"),
+            ("auto_reclone", "autoReclone", "unknown field `autoReclone`"),
+            ("semisync\"\nmembers", "ring\"\nmembers", "unknown variant `ring`"),
+        ] {
+            let error = load(&example.replace(from, to)).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::observe::Observer;
 use super::place::{Place, PlaceError, Site};
 use super::server::Access;
 use super::snapshot::{Member, MemberName, Record, Snapshot, learn};
-use crate::types::{Address, Role};
+use crate::types::{Address, Role, Term};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl<P: Place> Engine<P> {
                     Ok(()) => self.write_down(&step.action).await.map_err(|error| error.to_string()),
                     Err(error) => Err(self.failed(step, &error)),
                 };
-                log(s, step, &done);
+                log(self.record.term, step, &done);
                 all &= done.is_ok();
                 if done.is_err() && !step.action.is_alone() {
                     return Ok(false);
@@ -215,8 +215,8 @@ fn since(begin: &mut Option<Instant>, is: bool) -> u64 {
     begin.map_or(0, |begin| begin.elapsed().as_millis() as u64)
 }
 
-fn log(s: &Snapshot, step: &Step, done: &Result<(), String>) {
-    let term = s.record.term.0;
+fn log(term: Term, step: &Step, done: &Result<(), String>) {
+    let term = term.0;
     match (&step.action, done) {
         (Action::Label { member, role: Role::Primary }, Ok(())) => {
             tracing::info!(primary = %member, term, why = step.why, "takes writes");

@@ -25,8 +25,8 @@ const QUESTION: &str = "SELECT 'v', @@global.server_uuid, @@global.gtid_executed
      FROM performance_schema.global_status WHERE VARIABLE_NAME IN \
      ('Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_wait_sessions') \
      UNION ALL SELECT 'c', s.SOURCE_UUID, c.HOST, c.PORT, s.SERVICE_STATE, s.RECEIVED_TRANSACTION_SET, a.SERVICE_STATE, \
-     NULLIF(CONCAT(s.LAST_ERROR_MESSAGE, (SELECT COALESCE(GROUP_CONCAT(DISTINCT w.LAST_ERROR_MESSAGE), '') FROM \
-     performance_schema.replication_applier_status_by_worker w WHERE w.CHANNEL_NAME = '')), '') \
+     (SELECT NULLIF(GROUP_CONCAT(DISTINCT w.LAST_ERROR_MESSAGE), '') FROM \
+     performance_schema.replication_applier_status_by_worker w WHERE w.CHANNEL_NAME = '' AND w.LAST_ERROR_NUMBER <> 0) \
      FROM performance_schema.replication_connection_status s \
      JOIN performance_schema.replication_connection_configuration c ON c.CHANNEL_NAME = s.CHANNEL_NAME \
      JOIN performance_schema.replication_applier_status a ON a.CHANNEL_NAME = s.CHANNEL_NAME WHERE s.CHANNEL_NAME = '' \

@@ -4,6 +4,8 @@
 //! CEL rules, so that a bad spec never gets as far as the reconciler; API servers before 1.25 ignore CEL, so the reconciler
 //! checks the same rules again ([`MysqlClusterSpec::problems`]).
 
+#![allow(clippy::duplicated_attributes, reason = "printed columns have types of the same name")]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};

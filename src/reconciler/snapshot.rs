@@ -164,7 +164,7 @@ pub struct Channel {
     pub received: GtidSet,
     /// Its applier (SQL thread) runs.
     pub applying: bool,
-    /// The last error of either.
+    /// Why its applier failed, if it did. A receiver that failed is simply started again.
     pub error: Option<Arc<str>>,
 }
 

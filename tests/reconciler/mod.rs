@@ -1,7 +1,7 @@
 //! The reconciler under test: the real binary over a list of real servers that nobody else has set up.
 #![allow(dead_code, reason = "each test crate uses some of it")]
 
-use crate::testbed::{Daemon, Server, ServerOptions, until};
+use crate::testbed::{Daemon, Port, Server, ServerOptions, until};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -10,26 +10,44 @@ use std::time::Duration;
 pub const SOON: Duration = Duration::from_secs(90);
 
 /// Servers as their image would boot them: read-only, receiving nothing, in nobody's set.
-pub fn servers(n: usize, name: &str, more: &[&str]) -> Vec<Server> {
+pub fn servers(n: usize, name: &str) -> Vec<Server> {
+    let semisync = ["plugin-load-add=semisync_source.so".to_owned(), "plugin-load-add=semisync_replica.so".to_owned()];
+    start((0..n).map(|i| (format!("{name}-{i}"), semisync.to_vec())).collect())
+}
+
+/// Servers set up for one group that nobody has founded yet, and the ports on which they will talk to each other.
+pub fn group_servers(n: usize) -> (Vec<Server>, Vec<Port>) {
+    let ports: Vec<Port> = (0..n).map(|_| Port::take()).collect();
+    let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{}", port.number())).collect();
+    let name = std::fs::read_to_string("/proc/sys/kernel/random/uuid").expect("Linux has /proc");
     let options = |i: usize| {
-        let mut options = ServerOptions::mysql().named(format!("{name}-{i}"));
-        for option in [
-            "super-read-only=ON",
-            "skip-replica-start=ON",
-            "relay-log-recovery=OFF",
-            "plugin-load-add=semisync_source.so",
-            "plugin-load-add=semisync_replica.so",
-            "plugin-load-add=mysql_clone.so",
-        ]
-        .iter()
-        .chain(more)
-        {
-            options = options.with(*option);
-        }
-        options
+        let options = [
+            "plugin-load-add=group_replication.so".to_owned(),
+            format!("loose-group_replication_group_name={}", name.trim()),
+            format!("loose-group_replication_local_address={}", seeds[i]),
+            format!("loose-group_replication_group_seeds={}", seeds.join(",")),
+            "loose-group_replication_start_on_boot=OFF".to_owned(),
+            "loose-group_replication_recovery_get_public_key=ON".to_owned(),
+            "loose-group_replication_recovery_use_ssl=ON".to_owned(),
+            "loose-group_replication_message_cache_size=128M".to_owned(),
+            "loose-group_replication_member_expel_timeout=0".to_owned(),
+            "loose-group_replication_autorejoin_tries=0".to_owned(),
+        ];
+        (format!("grouped-{i}"), options.to_vec())
+    };
+    (start((0..n).map(options).collect()), ports)
+}
+
+fn start(all: Vec<(String, Vec<String>)>) -> Vec<Server> {
+    let own =
+        ["super-read-only=ON", "skip-replica-start=ON", "relay-log-recovery=OFF", "plugin-load-add=mysql_clone.so"];
+    let options = |(name, more): (String, Vec<String>)| {
+        let options = ServerOptions::mysql().named(name);
+        let options = own.iter().fold(options, |options, option| options.with(*option));
+        more.into_iter().fold(options, ServerOptions::with)
     };
     std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..n).map(|i| scope.spawn(move || Server::start(options(i)))).collect();
+        let starts: Vec<_> = all.into_iter().map(|one| scope.spawn(move || Server::start(options(one)))).collect();
         starts.into_iter().map(|start| start.join().expect("it starts")).collect()
     })
 }
@@ -105,14 +123,23 @@ impl Reconciler {
 
     /// Waits until one server is writable and all others follow it and have what it has; the index of the primary.
     pub fn wait_ready(&self, servers: &[Server]) -> usize {
+        self.wait_ready_while(servers, || {})
+    }
+
+    /// The same with a supervisor: servers that don't run are started again, as a clone wants it.
+    pub fn wait_ready_supervised(&self, servers: &[Server]) -> usize {
+        let supervise = || servers.iter().filter(|server| !server.running()).for_each(Server::start_again);
+        self.wait_ready_while(servers, supervise)
+    }
+
+    fn wait_ready_while(&self, servers: &[Server], supervise: impl Fn()) -> usize {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut primary = 0;
-            until("the cluster is ready", SOON, || match self.ready(servers) {
-                Some(index) => {
-                    primary = index;
-                    true
-                }
-                None => false,
+            until("the cluster is ready", SOON, || {
+                supervise();
+                let ready = self.ready(servers);
+                primary = ready.unwrap_or(primary);
+                ready.is_some()
             });
             primary
         }));

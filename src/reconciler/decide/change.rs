@@ -36,12 +36,9 @@ pub(super) fn begin(s: &Snapshot, lead: &Member, answer: &Answer, why: &str) -> 
     let mut plan = Plan::of(Phase::Changing, why, [claim(s, &target.name)]);
     close_and_catch_up(lead, target, &mut plan, why);
     finish_promotion(s, target, &mut plan, why);
-    let back = Action::Follow { member: lead.name.clone(), source: target.name.clone() };
     if !lead.fenced {
-        // It is fenced by now, and has nothing that the new primary lacks.
-        let at =
-            plan.steps.iter().position(|step| matches!(step.action, Action::Promote { .. })).map_or(0, |at| at + 1);
-        plan.steps.insert(at, crate::reconciler::action::Step { action: back, why: why.to_owned() });
+        // It is fenced by then, and has nothing that the new primary lacks.
+        plan.push(why, Action::Follow { member: lead.name.clone(), source: target.name.clone() });
     }
     Ok(plan)
 }

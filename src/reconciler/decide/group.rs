@@ -156,7 +156,7 @@ fn worse(plan: &mut Plan, why: String) {
 fn without_quorum(s: &Snapshot, reachable: &[&Member]) -> Plan {
     let is_down =
         |m: &&Member| matches!(m.answer().map(Answer::group_state), Some(MemberState::Offline | MemberState::Error));
-    if !reachable.iter().all(|m| is_down(m)) {
+    if !reachable.iter().all(is_down) {
         return force(s, reachable);
     }
     if reachable.len() < s.members.len() {

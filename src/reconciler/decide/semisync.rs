@@ -116,7 +116,7 @@ pub(super) fn fence(member: &Member) -> impl Iterator<Item = Action> {
     unlabel.into_iter().chain([fence])
 }
 
-/// What is left to do once nothing speaks against `member` any more: settle it, open it, lead the others to it, label it.
+/// What is left to do once nothing speaks against `member` any more: settle it, open it, label it, lead the others to it.
 ///
 /// It is settled before it is opened: from then on it may have taken writes, and whoever comes after must know that the
 /// change can't be undone any more.
@@ -129,12 +129,12 @@ pub(super) fn finish_promotion(s: &Snapshot, member: &Member, plan: &mut Plan, w
     }
     settle(s, member, plan, why);
     plan.push(why, Action::Promote { member: member.name.clone(), acks: s.acks_proven().min(s.acks_full()) });
+    label(member, plan, why);
     for other in s.members.iter().filter(|other| other.name != member.name) {
         if replicas::may_follow(s, other, member) {
             plan.push(why, Action::Follow { member: other.name.clone(), source: member.name.clone() });
         }
     }
-    label(member, plan, why);
 }
 
 fn settle(s: &Snapshot, member: &Member, plan: &mut Plan, why: &str) {
