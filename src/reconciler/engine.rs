@@ -85,7 +85,11 @@ impl<P: Place> Engine<P> {
 
     /// One look and what follows from it; how long to wait for the next.
     async fn round(&mut self) -> Result<Duration, PlaceError> {
-        let site = self.place.read().await?;
+        let mut site = self.place.read().await?;
+        if self.kept.is_some() {
+            // What was seen since is newer than what was written down; nobody else looks.
+            site.record.known = std::mem::take(&mut self.record.known);
+        }
         self.record = site.record.clone();
         let snapshot = self.look(site).await;
         self.record.known = snapshot.record.known.clone();

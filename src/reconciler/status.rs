@@ -1,9 +1,7 @@
-//! \[pure\] The record and the members as the status of a MysqlCluster, and back: what one reconciler writes down the next
-//! one reads.
+//! \[pure\] The record as the status of a MysqlCluster, and back: what one reconciler writes down the next one reads.
 
-use super::action::{Phase, Plan};
 use super::resource::{MemberStatus, MysqlClusterStatus};
-use super::snapshot::{Known, Member, MemberName, Record, Snapshot};
+use super::snapshot::{Known, MemberName, Record};
 use crate::types::Term;
 
 /// The record in a status. Of a member whose line is not understood nothing is known.
@@ -23,14 +21,6 @@ pub fn record(status: &MysqlClusterStatus) -> Record {
     }
 }
 
-/// The status that says this; what else `before` says stays.
-pub fn status(before: &MysqlClusterStatus, s: &Snapshot, plan: &Plan) -> MysqlClusterStatus {
-    let mut status = MysqlClusterStatus { phase: Some(plan.phase.as_str().to_owned()), ..before.clone() };
-    status.members = s.members.iter().map(|member| line(s, member)).collect();
-    write_record(&mut status, &s.record);
-    status
-}
-
 /// Puts the record into a status.
 pub fn write_record(status: &mut MysqlClusterStatus, record: &Record) {
     status.primary = record.primary.as_ref().map(ToString::to_string);
@@ -46,27 +36,6 @@ pub fn write_record(status: &mut MysqlClusterStatus, record: &Record) {
         status.members[at].server_uuid = Some(known.uuid.to_string());
         status.members[at].gtid_executed = Some(known.has.to_string());
     }
-}
-
-fn line(s: &Snapshot, member: &Member) -> MemberStatus {
-    let state = match &member.sight {
-        _ if member.busy => "busy".to_owned(),
-        Ok(_) => "answers".to_owned(),
-        Err(failure) => failure.text.to_string(),
-    };
-    let errant = s.errant(member);
-    MemberStatus {
-        name: member.name.to_string(),
-        role: member.label.map_or("unknown", |role| role.as_str()).to_owned(),
-        state,
-        errant: (!errant.is_empty()).then(|| errant.to_string()),
-        ..MemberStatus::default()
-    }
-}
-
-/// Is the cluster as it should be?
-pub fn is_ready(plan: &Plan) -> bool {
-    plan.phase == Phase::Ready && plan.steps.is_empty()
 }
 
 #[cfg(test)]

@@ -377,7 +377,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
 
     #[test]
     fn no_acknowledged_write_is_lost_and_all_ends_well(n in 1..=5_usize, events in prop::collection::vec(event(), 0..150)) {
