@@ -383,7 +383,8 @@ fn ten_random_faults() {
 }
 
 #[test]
-#[ignore = "ten minutes; run with --ignored"]
+#[ignore = "a quarter of an hour; run with --ignored"]
 fn a_hundred_random_faults() {
-    random_harm(100);
+    let rounds = std::env::var("HOLDFAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    random_harm(rounds.unwrap_or(100));
 }
