@@ -378,6 +378,7 @@ fn random_harm(rounds: usize) {
 }
 
 #[test]
+#[ignore = "random: not yet seen often enough to stand between a change and main; run with --ignored"]
 fn ten_random_faults() {
     random_harm(10);
 }
