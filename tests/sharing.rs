@@ -4,9 +4,9 @@ mod proxy;
 mod testbed;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Statement, Value};
+use mysql_async::{ChangeUserOpts, Conn, Opts, OptsBuilder, Statement, Value};
 use proxy::{Options, Proxy, sysbench};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use testbed::{ReplicaSet, Server, SetOptions};
 
@@ -572,6 +572,35 @@ fn a_session_on_the_primary_is_as_on_a_connection_of_its_own() {
 #[test]
 fn a_session_that_reads_from_followers_is_as_on_a_connection_of_its_own() {
     model(8, 300, "split", "consistency = \"session\"\nconsistency_wait_ms = 2000");
+}
+
+fn alone<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+#[test]
+fn a_changed_user_shares_with_nobody_but_his_own() {
+    let (_set, proxy) = front(1, ("primary", ""), "shared_connections_max = 1");
+    alone(async {
+        let connect = async || Conn::new(options(proxy.port(), "s0a")).await.expect("a login");
+        // Workers take clients in turn: the first and the third share one connection.
+        let (mut one, _other, mut next) = (connect().await, connect().await, connect().await);
+        let root = ChangeUserOpts::new().with_user(Some("root".to_owned())).with_pass(Some(String::new()));
+        one.change_user(root).await.expect("another user");
+        for _ in 0..3 {
+            for (connection, user) in [(&mut one, "root@%"), (&mut next, "app@%")] {
+                let who: Option<String> = connection.query_first("SELECT CURRENT_USER()").await.expect("an answer");
+                assert_eq!(who.as_deref(), Some(user));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_session_that_ends_leaves_its_connection_to_the_next() {
+    let (_set, proxy) = front(1, ("primary", ""), "shared_connections_max = 2");
+    let ids: HashSet<String> = (0..8).map(|_| proxy.client().one("SELECT CONNECTION_ID()")).collect();
+    assert_eq!(ids.len(), 2, "one for each worker: {ids:?}");
 }
 
 /// Many threads of sysbench, and the model beside them, on so few connections that everybody waits for everybody.

@@ -58,7 +58,7 @@ use bytes::Buf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a client has to take the end of its TLS connection.
+/// How long a client has to take the end of its TLS connection, and a server to answer what is asked at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// One client's session.
@@ -189,6 +189,9 @@ impl ClientSession {
             Ok(never) => match never {},
             Err(end) => end,
         };
+        if self.account.is_some() && matches!(end, End::Quit | End::ClientGone | End::Idle) {
+            let _ = tokio::time::timeout(FAREWELL, self.give_all_back()).await;
+        }
         if end == End::Killed {
             tracing::info!(session = self.handle.id.0, "session killed");
         }

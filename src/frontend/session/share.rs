@@ -12,6 +12,7 @@
 //! connection it holds no other that it can do without: no two sessions wait for each other.
 
 use super::parts::Identity;
+use super::remains::Remains;
 use super::{ClientSession, End};
 use crate::backend::{BackendConnection, Borrowed, ConnectError, Counted, Shelved};
 use crate::classify::{Class, Classified, Flags};
@@ -187,6 +188,22 @@ impl ClientSession {
                 Box::pin(self.give_back(slot)).await;
             }
         }
+    }
+
+    /// The session ends: what others can use is theirs.
+    pub(super) async fn give_all_back(&mut self) {
+        self.remains = Remains::default();
+        for slot in [Slot::Primary, Slot::Follower] {
+            if self.is_spare(slot) {
+                self.give_back(slot).await;
+            }
+        }
+    }
+
+    /// Who the client is has changed, and with that whose connections it may share.
+    pub(super) fn share_anew(&mut self) {
+        self.account = account(&self.around.inside.gate.listener.config, &self.identity);
+        (self.remains, self.doubtful) = (Remains::default(), false);
     }
 
     /// Gives the connection in `slot` back. What is still to be asked there is asked before; if that fails it is closed.

@@ -322,6 +322,7 @@ impl ClientSession {
         self.identity.nonce = changed.nonce;
         self.identity.collation = changed.collation.unwrap_or(u16::from(facade.collation));
         self.identity.place = prover.user_place.take();
+        self.share_anew();
         let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(changed.database.as_deref(), dialect, STATEMENTS_MAX);
         if let Some(proof) = prover.proof.take() {
