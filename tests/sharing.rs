@@ -603,6 +603,25 @@ fn a_session_that_ends_leaves_its_connection_to_the_next() {
     assert_eq!(ids.len(), 2, "one for each worker: {ids:?}");
 }
 
+#[test]
+fn clients_with_a_schema_and_without_one_do_not_cost_each_other_their_connections() {
+    let (_set, proxy) = front(1, ("primary", ""), "shared_connections_max = 4");
+    let mut ids = HashSet::new();
+    alone(async {
+        for n in 0..12 {
+            let without = OptsBuilder::from_opts(options(proxy.port(), "s0a")).db_name(None::<String>);
+            let options = if n / 2 % 2 == 0 { options(proxy.port(), "s0a") } else { without.into() };
+            let mut connection = Conn::new(options).await.expect("a login");
+            let id: Option<u64> = connection.query_first("SELECT CONNECTION_ID()").await.expect("an answer");
+            let schema: Option<Option<String>> = connection.query_first("SELECT DATABASE()").await.expect("an answer");
+            assert_eq!(schema.flatten().is_some(), n / 2 % 2 == 0);
+            ids.insert(id);
+            connection.disconnect().await.expect("a farewell");
+        }
+    });
+    assert!(ids.len() <= 4, "one of each kind for each worker: {ids:?}");
+}
+
 /// Many threads of sysbench, and the model beside them, on so few connections that everybody waits for everybody.
 fn crowd(threads: usize, connections: usize, seconds: u64) {
     let seed = seed();

@@ -237,7 +237,7 @@ kill_a_pod() {
   before=$(labelled)
   step "clients write and read through the proxy; then the server of the primary, pod $before, is killed with -9"
   workload "$(of_pod "$before" 3)" --server @@hostname || code=$?
-  for i in $(seq 300); do
+  for i in $(seq 900); do
     after=$(labelled) || true
     case $after in '' | "$before" | *' '*) sleep 0.2 ;; *) break ;; esac
   done

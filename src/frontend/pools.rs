@@ -20,7 +20,11 @@ use std::time::Instant;
 
 /// Whose connection may be used by whom: a login that would have been the same in all that matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account(Rc<AccountKey>);
+pub struct Account {
+    key: Rc<AccountKey>,
+    /// Of connections with a default schema: there is no way back to none.
+    schema: bool,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct AccountKey {
@@ -38,14 +42,21 @@ impl Account {
     /// The account of a login; none if it can't be told from another.
     pub fn new(login: &LoginRequest<'_>, lanes: bool) -> Option<Self> {
         let secure = login.capabilities.has(Capabilities::SSL);
-        Some(Self(Rc::new(AccountKey {
+        let key = Rc::new(AccountKey {
             proof: proof(login.credential)?,
             user: login.user.into(),
             capabilities: login.capabilities - (Capabilities::CONNECT_WITH_DB | Capabilities::PLUGIN_AUTH),
             collation: login.collation,
             secure,
             lanes,
-        })))
+        });
+        Some(Self { key, schema: login.database.is_some_and(|schema| !schema.is_empty()) })
+    }
+
+    /// The same account's connections with a default schema, or those without.
+    #[must_use]
+    pub fn in_schema(&self, schema: bool) -> Self {
+        Self { key: Rc::clone(&self.key), schema }
     }
 }
 

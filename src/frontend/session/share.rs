@@ -104,6 +104,7 @@ impl ClientSession {
         let Some(account) = self.account.clone() else {
             return Ok(Lent::Place(cluster.place(backend).ok_or_else(full)?));
         };
+        let account = account.in_schema(self.session.schema().is_some());
         if self.is_spare(slot.other()) {
             self.give_back(slot.other()).await;
         }
@@ -225,6 +226,7 @@ impl ClientSession {
         let lane = if slot == Slot::Primary { self.lane.lease.take() } else { None };
         if connection.close_statements(&apart).await.is_ok() {
             let shelf = self.around.pools.shelf(&self.around.inside.gate.cluster, connection.backend);
+            let account = account.in_schema(connection.schema().is_some());
             shelf.give_back(account, Shared { connection, lane });
         }
     }
