@@ -192,7 +192,6 @@ listen = "127.0.0.1:$ADMIN"
 name = "app"
 listen = "127.0.0.1:$PORT"
 cluster = "demo"
-exactly_once = true
 
 [[cluster]]
 name = "demo"
