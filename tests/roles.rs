@@ -170,25 +170,35 @@ fn a_session_that_reads_from_the_new_primary_is_there_already() {
     assert_eq!(connections(), before, "no other login");
 }
 
+/// The proxy hears of the fence from the server's refusal, or knows of it and does not even ask.
 #[test]
 fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
-    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)));
-    let mut client = proxy.client();
-    client.query(TABLE).expect("a table");
-    set.wait_synced();
-    client.query("BEGIN").expect("a transaction");
-    assert_eq!(client.one("SELECT @@server_id"), id(set.server(0)));
-    set.server(0).sql("SET GLOBAL super_read_only=ON");
-    let before = tried(set.server(0), "insert");
-    client.send_query("INSERT INTO app.`load` VALUES (1, 1, 1)");
-    until("the old primary has refused it", SOON, || tried(set.server(0), "insert") > before);
-    set.switchover(1);
-    let fault = client.read().expect_err("the transaction is lost");
-    assert_eq!(fault.state(), (1213, "40001"));
-    client.query("BEGIN").expect("a transaction");
-    assert_eq!(client.one("SELECT @@server_id"), id(set.server(1)));
-    client.query("ROLLBACK").expect("the connection is usable");
+    for known in [false, true] {
+        let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+        let servers = Options::servers(set.servers().iter().map(Server::addr));
+        let proxy = Proxy::start(if known { servers } else { servers.cluster("probe_interval_ms = 60_000") });
+        let mut client = proxy.client();
+        client.query(TABLE).expect("a table");
+        set.wait_synced();
+        client.query("BEGIN").expect("a transaction");
+        assert_eq!(client.one("SELECT @@server_id"), id(set.server(0)));
+        set.server(0).sql("SET GLOBAL super_read_only=ON");
+        let before = tried(set.server(0), "insert");
+        if known {
+            until("the proxy knows of no primary", SOON, || proxy.metric("holdfast_has_primary", &[]) == 0.0);
+            client.send_query("INSERT INTO app.`load` VALUES (1, 1, 1)");
+            until("the statement waits", SOON, || proxy.metric("holdfast_holding", &[]) == 1.0);
+        } else {
+            client.send_query("INSERT INTO app.`load` VALUES (1, 1, 1)");
+            until("the old primary has refused it", SOON, || tried(set.server(0), "insert") > before);
+        }
+        set.switchover(1);
+        let fault = client.read().expect_err("the transaction is lost");
+        assert_eq!(fault.state(), (1213, "40001"));
+        client.query("BEGIN").expect("a transaction");
+        assert_eq!(client.one("SELECT @@server_id"), id(set.server(1)));
+        client.query("ROLLBACK").expect("the connection is usable");
+    }
 }
 
 #[test]
