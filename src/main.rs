@@ -33,7 +33,7 @@ enum Command {
         /// Log in to the servers instead and say what they let the accounts do; exit 0 if all is well, 1 if not.
         #[arg(long)]
         connect: bool,
-        /// A client's account that is to have exactly_once; its password is in HOLDFAST_CHECK_PASSWORD.
+        /// A client's account that is to be let in; its password is in HOLDFAST_CHECK_PASSWORD.
         #[arg(long, requires = "connect", value_name = "NAME")]
         user: Option<String>,
     },

@@ -73,6 +73,7 @@ names! {
     RERUNS = "holdfast_reruns_total", Counter, "Statements run again elsewhere before their client saw anything, by reason.";
     REPLAYS = "holdfast_replays_total", Counter, "Transactions run again on a new primary: same (they go on), different (1213), failed (1213).";
     VERDICTS = "holdfast_verdicts_total", Counter, "Writes whose answer was lost: committed, not_committed, unknown.";
+    WITNESSES = "holdfast_witnesses", Gauge, "Servers whose binary log is watched, so that they can say what became of a write (exactly_once).";
     FALLBACKS = "holdfast_read_fallbacks_total", Counter, "Reads for which no follower qualified.";
     FRESH_READS = "holdfast_session_reads_total", Counter, "Reads that had to see what their session had written, by how: follower_known, waited (for a follower), primary.";
     HOLDS = "holdfast_holds_total", Counter, "Statements that had to wait for a server.";

@@ -12,7 +12,8 @@ use testbed::{Group, GroupOptions, ReplicaSet, Server, SetOptions, until};
 const CLIENTS: usize = 64;
 /// Connections killed in one run.
 const KILLS: usize = 500;
-const GRANT: &str = "GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO app@'%'";
+/// What the clients' account and the proxy's need.
+const GRANT: &str = "GRANT REPLICATION_APPLIER ON *.* TO app@'%'; GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'";
 
 fn proxy_of(mut options: Options) -> Proxy {
     options.listener += "\nexactly_once = true";
@@ -26,13 +27,10 @@ fn pair() -> (ReplicaSet, Proxy) {
     (set, proxy)
 }
 
-/// A lane for this client's next write; before, the claim may still be on its way.
-fn wait_lanes(proxy: &Proxy, server: &Server) {
-    let mut client = proxy.client();
-    until("writes are under a lane", SOON, || {
-        client.query("INSERT INTO app.tagged VALUES (NULL)").expect("a write");
-        server.one("SELECT @@global.gtid_executed LIKE '%:holdfast_%'") == "1"
-    });
+/// From here on so many servers can say what became of a write.
+fn wait_witnesses(proxy: &Proxy, servers: usize) {
+    drop(proxy.client());
+    until("the servers' logs are watched", SOON, || proxy.metric("holdfast_witnesses", &[]) as usize == servers);
 }
 
 /// All that was acknowledged is there, and nothing that was not.
@@ -49,7 +47,7 @@ fn a_killed_primary_costs_nobody_an_error() {
     kill_a_primary(|group| proxy_of(Options::group(group)));
 }
 
-/// The same with as few connections as can be: a lane goes with its connection from session to session.
+/// The same with as few connections as can be: what one has committed goes with it from session to session.
 #[test]
 fn a_killed_primary_costs_nobody_an_error_where_connections_are_shared() {
     kill_a_primary(|group| {
@@ -61,9 +59,10 @@ fn a_killed_primary_costs_nobody_an_error_where_connections_are_shared() {
 fn kill_a_primary(proxy_of: impl FnOnce(Vec<SocketAddr>) -> Proxy) {
     let group = Group::start(GroupOptions::default());
     let proxy = proxy_of(group.members().iter().map(Server::addr).collect());
-    group.primary().sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {TABLE}"));
-    wait_lanes(&proxy, group.primary());
+    group.primary().sql(&format!("{GRANT}; {TABLE}"));
+    wait_witnesses(&proxy, 3);
     let load = Load::start(proxy.port(), CLIENTS);
+    load.wait_more(5);
     let old = group.primary_index().expect("a primary");
     group.member(old).kill9();
     let new = group.wait_new_primary(old);
@@ -79,15 +78,19 @@ fn kill_a_primary(proxy_of: impl FnOnce(Vec<SocketAddr>) -> Proxy) {
         verdicts("unknown") as u64,
     );
     exactly(&outcome, group.member(new));
-    // The set of tags is bounded by the connections that wrote at the same time.
-    let tags: HashSet<String> = group
-        .member(new)
-        .one("SELECT @@global.gtid_executed")
-        .split([':', ','])
-        .filter(|part| part.starts_with("holdfast_"))
-        .map(str::to_owned)
-        .collect();
-    assert!(tags.len() <= CLIENTS + 1, "{tags:?}");
+    comes_back(&group, &proxy, old);
+}
+
+/// Nothing that the proxy does keeps the killed one out while clients write.
+fn comes_back(group: &Group, proxy: &Proxy, old: usize) {
+    group.primary().sql("TRUNCATE app.`load`");
+    let load = Load::start(proxy.port(), 4);
+    group.member(old).start_again();
+    group.rejoin(old);
+    let outcome = load.stop();
+    exactly(&outcome, group.primary());
+    let rows = "SELECT COUNT(*) FROM app.`load`";
+    until("it has what the others have", SOON, || group.member(old).one(rows) == group.primary().one(rows));
 }
 
 /// The same where a person, or somebody's operator, promotes a replica: what it has received is all that counts.
@@ -96,8 +99,8 @@ fn a_promotion_costs_nobody_an_error() {
     // With two replicas a person may promote the one that has not received all: then the proxy waits for a better one.
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::semisync() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
-    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {TABLE}"));
-    wait_lanes(&proxy, set.server(0));
+    set.server(0).sql(&format!("{GRANT}; {TABLE}"));
+    wait_witnesses(&proxy, 2);
     let load = Load::start(proxy.port(), CLIENTS);
     set.server(0).kill9();
     // What was acknowledged has been received, and may not have been applied yet: a promotion throws the rest away.
@@ -152,9 +155,8 @@ fn writes(mut client: Client, number: usize, stop: &AtomicBool) -> (Vec<usize>, 
 fn every_verdict_is_right() {
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::semisync() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
-    let tables = "CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); CREATE TABLE app.w(id INT PRIMARY KEY)";
-    set.server(0).sql(&format!("{GRANT}; {tables}"));
-    wait_lanes(&proxy, set.server(0));
+    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.w(id INT PRIMARY KEY)"));
+    wait_witnesses(&proxy, 2);
     let stop = AtomicBool::new(false);
     let (killed, told) = std::thread::scope(|scope| {
         let clients = (0..8).map(|number| {
@@ -192,12 +194,13 @@ fn every_verdict_is_right() {
 #[test]
 fn without_the_grant_the_truth_is_unknown_and_said_once() {
     let (set, proxy) = pair();
-    let account = "CREATE USER modest@'%' IDENTIFIED BY 'modest'; GRANT SELECT, INSERT ON app.* TO modest@'%'";
+    let account = "CREATE USER modest@'%' IDENTIFIED BY 'modest'; GRANT CREATE, SELECT, INSERT ON app.* TO modest@'%'";
     set.server(0).sql(&format!("CREATE TABLE app.w(id INT PRIMARY KEY); {account}"));
     set.wait_synced();
     let mut client = Client::login(proxy.port(), "modest", "modest").expect("a login");
-    client.query("INSERT INTO app.w VALUES (1)").expect("a write without a lane");
-    proxy.wait_log("GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* lets it");
+    client.query("INSERT INTO app.w VALUES (1)").expect("a write");
+    proxy.wait_log("exactly_once needs a binary log, and GRANT REPLICATION SLAVE");
+    proxy.wait_log("GRANT REPLICATION_APPLIER ON *.* lets it");
     client.send_query("INSERT INTO app.w SELECT 2 FROM DUAL WHERE SLEEP(60) = 0");
     let running = "SELECT id FROM information_schema.processlist WHERE info LIKE 'INSERT INTO app.w SELECT%'";
     until("it runs", SOON, || !set.server(0).sql(running).is_empty());
@@ -211,10 +214,9 @@ fn without_the_grant_the_truth_is_unknown_and_said_once() {
 fn answers_are_those_of_the_write_alone() {
     let (set, proxy) = pair();
     let table = "CREATE TABLE app.t(id INT PRIMARY KEY AUTO_INCREMENT, v INT, UNIQUE(v))";
-    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT); {table}"));
-    wait_lanes(&proxy, set.server(0));
+    set.server(0).sql(&format!("{GRANT}; {table}"));
+    wait_witnesses(&proxy, 2);
     let mut client = proxy.client();
-    client.query("INSERT INTO app.tagged VALUES (NULL)").expect("a write under a lane");
     let ok = |client: &mut Client, sql: &str| -> Result<Vec<u8>, Fault> {
         client.send_query(sql);
         client.read()
@@ -262,45 +264,6 @@ fn answers_are_those_of_the_write_alone() {
     assert_eq!(direct("SELECT COUNT(*) FROM app.t WHERE v IN (60, 70)").expect("rows"), [["2"]]);
 }
 
-/// Two proxies never write under the same tags; one that comes after another has ended uses the tags of that one again.
-#[test]
-fn proxies_share_no_lane_and_use_those_of_the_gone_again() {
-    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    let options = || Options::servers(set.servers().iter().map(Server::addr));
-    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.tagged(id INT PRIMARY KEY AUTO_INCREMENT)"));
-    set.wait_synced();
-    let blocks = || {
-        let executed = set.server(0).one("SELECT @@global.gtid_executed");
-        let tags = executed.split([':', ',']).filter_map(|part| part.strip_prefix("holdfast_")?.split_once('_'));
-        tags.map(|(block, _)| block.to_owned()).collect::<HashSet<_>>()
-    };
-    let write =
-        |proxy: &Proxy| proxy.client().query("INSERT INTO app.tagged VALUES (NULL)").map(drop).expect("a write");
-    let first = proxy_of(options());
-    wait_lanes(&first, set.server(0));
-    let mut stays = first.client();
-    stays.query("INSERT INTO app.tagged VALUES (NULL)").expect("a write");
-    assert_eq!(blocks(), HashSet::from(["0".to_owned()]));
-    let second = proxy_of(options());
-    until("the second has tags of its own", SOON, || {
-        write(&second);
-        blocks().contains("1")
-    });
-    drop((stays, first));
-    let third = proxy_of(options());
-    let used = || set.server(0).one("SELECT GTID_SUBTRACT(@@global.gtid_executed, '') LIKE '%holdfast_2_%'");
-    let of_block = || {
-        let executed = set.server(0).one("SELECT @@global.gtid_executed");
-        executed.split(":holdfast_0_").skip(1).map(str::to_owned).collect::<String>()
-    };
-    let before = of_block();
-    until("the third uses those of the first again", SOON, || {
-        write(&third);
-        of_block() != before
-    });
-    assert_eq!((used().as_str(), blocks().len()), ("0", 2), "and no others");
-}
-
 /// `holdfast check --connect` says before the first client does.
 #[test]
 fn a_check_tells_whose_account_can_have_it() {
@@ -315,15 +278,16 @@ fn a_check_tells_whose_account_can_have_it() {
     };
     let (code, text) = check("modest", "modest");
     assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("modest may not mark commits, so no exactly_once (GRANT REPLICATION_APPLIER"), "{text}");
     assert!(text.contains("writable, gtid_mode=ON") && text.contains("read-only, gtid_mode=ON"), "{text}");
-    let why = "can't have exactly_once (MySQL 8.3 or later, and GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER";
-    assert!(text.contains(why) && text.contains("6038"), "{text}");
-    set.server(0).sql("GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO modest@'%'");
+    let why = "may not read the binary log, so no exactly_once (GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO holdfast@…";
+    assert!(text.contains(why) && text.contains("1227"), "{text}");
+    set.server(0).sql(&format!("{GRANT}; {}", GRANT.replace("app@", "modest@")));
     set.wait_synced();
     let (code, text) = check("modest", "modest");
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("modest can have exactly_once"), "{text}");
+    assert!(text.contains("holdfast may read the binary log, for exactly_once"), "{text}");
+    assert!(text.contains("modest may mark commits, for exactly_once"), "{text}");
     let (code, text) = check("modest", "wrong");
     assert!(code == Some(1) && text.contains("modest can't log in: error 1045: Access denied"), "{text}");
-    assert_eq!(set.server(0).one("SELECT @@global.gtid_executed LIKE '%holdfast_check%'"), "0", "nothing was written");
 }

@@ -196,7 +196,7 @@ impl BackendConnection {
             self.state.insert_id = session.insert_id();
         }
         if tracks_gtids {
-            self.tracks_gtids = None;
+            (self.tracks_gtids, self.marks) = (None, None);
         }
         Ok(())
     }

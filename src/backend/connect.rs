@@ -56,6 +56,26 @@ pub struct LoginRequest<'a> {
     pub max_packet_size: u32,
 }
 
+/// Connection attributes of the proxy's own: `program_name` = `holdfast`.
+const ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
+/// utf8mb4_general_ci: known to every server.
+const COLLATION: u16 = 45;
+
+impl<'a> LoginRequest<'a> {
+    /// A login of the proxy's own, for questions of its own.
+    pub fn own(user: &'a [u8], credential: &'a Credential) -> Self {
+        Self {
+            user,
+            credential,
+            database: None,
+            collation: COLLATION,
+            capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
+            attributes: ATTRIBUTES,
+            max_packet_size: 1 << 24,
+        }
+    }
+}
+
 /// A connection that is logged in.
 pub struct Connected {
     /// The socket with its buffer.

@@ -8,7 +8,7 @@ use super::handles::Handles;
 use super::pool::{Place, Shelved};
 use super::query::{QueryError, query_text};
 use crate::metrics::{self, BackendStats};
-use crate::session::{Session, Slot};
+use crate::session::{Session, Slot, Trace};
 use crate::transport::Channel;
 use crate::types::{BackendId, Term};
 use crate::wire::capabilities::Capabilities;
@@ -114,6 +114,12 @@ pub struct BackendConnection {
     pub capabilities: Capabilities,
     /// The proxy has asked for the GTIDs of commits, and was granted them or not.
     pub tracks_gtids: Option<bool>,
+    /// What it commits can be marked, or not: the account may, and the server tells of commits (`exactly_once`).
+    pub marks: Option<bool>,
+    /// What it has committed, for a verdict on what it may have committed last (`exactly_once`).
+    pub trace: Trace,
+    /// `server_id` of its server, which names its commits in binary logs.
+    pub server_id: Option<u32>,
     /// What is prepared here, if it is shared.
     pub handles: Handles,
     /// What its server said of itself at the set-up, if it is shared.
@@ -148,6 +154,9 @@ impl BackendConnection {
             shape,
             capabilities: connected.capabilities,
             tracks_gtids: None,
+            marks: None,
+            trace: Trace::default(),
+            server_id: None,
             handles: Handles::default(),
             setup: None,
             state: State::new(login.database, connected.status & STATUS_AUTOCOMMIT != 0),

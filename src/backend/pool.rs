@@ -41,6 +41,20 @@ pub trait Shelved {
     fn made(&self) -> Instant;
 }
 
+impl<T: Shelved> Shelved for Box<T> {
+    fn place(&self) -> Option<&Place> {
+        (**self).place()
+    }
+
+    fn is_usable(&mut self) -> bool {
+        (**self).is_usable()
+    }
+
+    fn made(&self) -> Instant {
+        (**self).made()
+    }
+}
+
 /// The limits of a shelf.
 #[derive(Clone, Copy, Debug)]
 pub struct ShelfLimits {

@@ -256,6 +256,13 @@ impl Classified {
         }
     }
 
+    /// Does it open a transaction, whatever autocommit is?
+    #[inline]
+    #[must_use]
+    pub fn opens(self) -> bool {
+        matches!(self.class, Class::Begin { .. })
+    }
+
     /// May it have committed something once it is answered? `was_open`: a transaction was before it.
     #[inline]
     #[must_use]

@@ -113,18 +113,27 @@ pub enum Doubt {
     Kept(Bytes),
 }
 
-/// What of `statement`, sent to the primary under a lane, is in doubt that the lane has the verdict on.
+/// May `statement`, sent to the primary, be found out about if its answer is lost? `open`: a transaction is.
+pub fn is_knowable(session: &Session, statement: Classified, open: bool) -> bool {
+    !session.is_unlogged() && in_doubt(session, statement, open).is_some()
+}
+
+fn in_doubt(session: &Session, statement: Classified, open: bool) -> Option<Doubt> {
+    match statement.class {
+        Class::Commit { .. } if open => Some(Doubt::Commit),
+        Class::Begin { .. } | Class::Set if open && may_end_transaction(statement) => Some(Doubt::Before),
+        Class::Write if !open && session.autocommit() => Some(Doubt::Write),
+        _ => None,
+    }
+}
+
+/// What of `statement`, sent to the primary with a mark, is in doubt that there can be a verdict on.
 pub fn doubt(session: &Session, statement: Classified, lost: &Lost) -> Option<Doubt> {
     // What is not written to the binary log has no GTID.
     if !lost.whole || lost.forwarded || session.is_unlogged() || session.pins().lost_with_connection().is_some() {
         return None;
     }
-    match statement.class {
-        Class::Commit { .. } if lost.was_open => Some(Doubt::Commit),
-        Class::Begin { .. } | Class::Set if lost.was_open && may_end_transaction(statement) => Some(Doubt::Before),
-        Class::Write if !lost.was_open && session.autocommit() && !lost.repeatable => Some(Doubt::Write),
-        _ => None,
-    }
+    in_doubt(session, statement, lost.was_open).filter(|doubt| *doubt != Doubt::Write || !lost.repeatable)
 }
 
 /// Is `statement` a write whose COMMIT can be sent apart, so that only that can be in doubt?

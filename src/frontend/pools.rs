@@ -6,8 +6,7 @@
 
 use super::shared::{Cluster, SessionHandle};
 use crate::accounts::Credential;
-use crate::backend::{BackendConnection, Counted, Holder, LoginRequest, Place, Shelf, ShelfLimits, Shelved};
-use crate::failover::Lease;
+use crate::backend::{BackendConnection, Counted, Holder, LoginRequest, Place, Shelf, ShelfLimits};
 use crate::topology::{Backend, Serving};
 use crate::types::{BackendId, ClusterId};
 use crate::wire::auth::{native_verifier, sha2_verifier};
@@ -16,7 +15,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Whose connection may be used by whom: a login that would have been the same in all that matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +32,13 @@ struct AccountKey {
     capabilities: Capabilities,
     collation: u16,
     secure: bool,
-    /// Its writes go under lanes.
-    lanes: bool,
+    /// What it commits is traced.
+    traced: bool,
 }
 
 impl Account {
     /// The account of a login; none if it can't be told from another.
-    pub fn new(login: &LoginRequest<'_>, lanes: bool) -> Option<Self> {
+    pub fn new(login: &LoginRequest<'_>, traced: bool) -> Option<Self> {
         let secure = login.capabilities.has(Capabilities::SSL);
         let key = Rc::new(AccountKey {
             proof: proof(login.credential)?,
@@ -48,7 +46,7 @@ impl Account {
             capabilities: login.capabilities - (Capabilities::CONNECT_WITH_DB | Capabilities::PLUGIN_AUTH),
             collation: login.collation,
             secure,
-            lanes,
+            traced,
         });
         Some(Self { key, schema: login.database.is_some_and(|schema| !schema.is_empty()) })
     }
@@ -70,30 +68,8 @@ fn proof(credential: &Credential) -> Option<[u8; 32]> {
     Some(proof)
 }
 
-/// What stands on a shelf: a connection, and the lane it writes under.
-pub struct Shared {
-    /// The connection.
-    pub connection: Box<BackendConnection>,
-    /// Its lane.
-    pub lane: Option<Lease>,
-}
-
-impl Shelved for Shared {
-    fn place(&self) -> Option<&Place> {
-        self.connection.place()
-    }
-
-    fn is_usable(&mut self) -> bool {
-        self.connection.is_usable()
-    }
-
-    fn made(&self) -> Instant {
-        self.connection.made()
-    }
-}
-
 /// One server's shelf.
-pub type ServerShelf = Shelf<Account, Shared>;
+pub type ServerShelf = Shelf<Account, Box<BackendConnection>>;
 
 struct Server {
     cluster: Arc<Cluster>,

@@ -4,13 +4,12 @@
 use super::facade::ServerFacade;
 use super::gate::{Gate, Listener, UserPlace};
 use super::login::{Destination, Prove, ProveError};
-use super::pools::{Account, Pools, Shared, counted};
+use super::pools::{Account, Pools, counted};
 use super::route::Asked;
 use super::shared::Cluster;
 use crate::backend::{BackendConnection, Borrowed, BringError, ConnectError, LoginRequest};
 use crate::config::Sharing;
 use crate::error::{ClientError, ErrorKind};
-use crate::failover::Lease;
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::Slot;
@@ -35,8 +34,6 @@ pub struct Proof {
     pub slot: Slot,
     /// The connection.
     pub connection: Box<BackendConnection>,
-    /// The lane it writes under.
-    pub lane: Option<Lease>,
     /// The login's OK payload; none if the connection had logged in before.
     pub ok: Option<Bytes>,
     /// The set-up's OK payload; none where an expired password allows nothing.
@@ -107,7 +104,7 @@ impl Prover {
             shelf.proven(&account);
         }
         let connection = Box::new(connection);
-        self.proof = Some(Proof { slot, connection, lane: None, ok: Some(ok.clone()), setup });
+        self.proof = Some(Proof { slot, connection, ok: Some(ok.clone()), setup });
         Ok(ok)
     }
 
@@ -120,12 +117,11 @@ impl Prover {
     /// A connection of the same account proves the login; only the schema is the server's to judge.
     async fn open_shared(
         &mut self,
-        shared: Shared,
+        mut connection: Box<BackendConnection>,
         login: &LoginRequest<'_>,
         slot: Slot,
         term: Term,
     ) -> Result<Bytes, ConnectError> {
-        let Shared { mut connection, lane } = shared;
         connection.term = term;
         if let Some(schema) = login.database.filter(|schema| !schema.is_empty())
             && connection.schema() != Some(schema)
@@ -140,7 +136,7 @@ impl Prover {
             }
         }
         let setup = connection.setup.clone();
-        self.proof = Some(Proof { slot, connection, lane, ok: None, setup });
+        self.proof = Some(Proof { slot, connection, ok: None, setup });
         let (header, status) = (crate::wire::ok::HEADER, STATUS_AUTOCOMMIT);
         Ok(OkPacket { header, affected_rows: 0, last_insert_id: 0, status, warnings: 0, tail: b"" }.payload())
     }

@@ -6,7 +6,7 @@ use super::signal::Signal;
 use crate::accounts::Credential;
 use crate::backend::{ConnectTarget, Counted};
 use crate::config::ClusterConfig;
-use crate::failover::{Access, Holds, Lanes};
+use crate::failover::{Access, Holds, Witnesses};
 use crate::routing;
 use crate::tls::{BackendTls, SslMode};
 use crate::topology::{Backend, Topology, TopologyHandle};
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 /// A proof of the primary older than this does not carry a statement while there is doubt (milliseconds).
 pub const PROOF_AGE_MS_MAX: u64 = 3_000;
 
-/// The proxy's own way to the servers, for claiming lanes.
+/// The proxy's own way to the servers, for verdicts.
 fn access(config: &ClusterConfig, tls: &Arc<BackendTls>) -> Access {
     let password = config.account.password.expose().as_bytes().to_vec();
     Access {
@@ -50,8 +50,8 @@ pub struct Cluster {
     pub tls: Arc<BackendTls>,
     /// Statements that wait for a primary.
     pub holds: Arc<Holds>,
-    /// GTID tags to write under, for verdicts.
-    pub lanes: Arc<Lanes>,
+    /// The servers, asked what became of a write.
+    pub witnesses: Arc<Witnesses>,
     connections: Arc<Mutex<HashMap<BackendId, Arc<AtomicU32>>>>,
     logins: Arc<Mutex<HashMap<BackendId, Arc<Semaphore>>>>,
     turn: AtomicUsize,
@@ -72,7 +72,7 @@ impl Cluster {
             gone: Signal::new(),
             probing,
             holds: Holds::new(config.hold_statements_max),
-            lanes: Lanes::new(access(&config, &tls)),
+            witnesses: Witnesses::new(access(&config, &tls)),
             config,
             topology,
             tls,
@@ -84,14 +84,14 @@ impl Cluster {
 
     /// The same cluster with other settings: topology, hold and counts go on.
     pub fn with_config(&self, config: ClusterConfig, tls: Arc<BackendTls>) -> Self {
-        self.lanes.set_access(access(&config, &tls));
+        self.witnesses.set_access(access(&config, &tls));
         Self {
             name: self.name.clone(),
             id: self.id,
             gone: self.gone.clone(),
             probing: self.probing.clone(),
             holds: Arc::clone(&self.holds),
-            lanes: Arc::clone(&self.lanes),
+            witnesses: Arc::clone(&self.witnesses),
             topology: self.topology.clone(),
             connections: Arc::clone(&self.connections),
             // The number may be another one now.

@@ -15,7 +15,7 @@ use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
     HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, SHARED_BORROWS,
-    SHARED_WAITING, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WorkerStats,
+    SHARED_WAITING, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WITNESSES, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -193,6 +193,11 @@ pub fn shared_borrow(cluster: &str, result: &'static str) {
 /// A statement waits for a shared connection.
 pub fn shared_waiting(cluster: &str) -> Guard {
     Guard::new(gauge!(SHARED_WAITING, "cluster" => cluster.to_owned()))
+}
+
+/// A server's binary log is watched, while the answer lives.
+pub fn witness(cluster: &str) -> Guard {
+    Guard::new(gauge!(WITNESSES, "cluster" => cluster.to_owned()))
 }
 
 /// No follower qualified for a read.

@@ -7,7 +7,6 @@ use crate::accounts::Credential;
 use crate::backend::{ConnectError, ConnectTarget, Connected, LoginRequest, QueryError, connect, query_text};
 use crate::config::{ClusterConfig, Config, Source};
 use crate::types::Address;
-use crate::wire::capabilities::Capabilities;
 use crate::wire::err::ErrPacket;
 use anyhow::Result;
 use bytes::Bytes;
@@ -17,8 +16,6 @@ use zeroize::Zeroizing;
 
 /// Longest answer, bytes.
 const ANSWER_MAX: usize = 1 << 20;
-/// utf8mb4_general_ci.
-const COLLATION: u16 = 45;
 
 /// What a server must answer the probing account, and what for.
 const QUESTIONS: [(&str, &str); 3] = [
@@ -26,6 +23,11 @@ const QUESTIONS: [(&str, &str); 3] = [
     ("SELECT COUNT(*) FROM performance_schema.replication_connection_status", "who replicates from whom; verdicts"),
     ("SELECT PROCESSLIST_ID FROM performance_schema.threads LIMIT 1", "verdicts on connections that were killed"),
 ];
+
+/// What it must be allowed besides where a listener has `exactly_once`, in today's words and in those of an older server.
+const LOG: [[&str; 2]; 2] = [["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"], ["SHOW REPLICAS", "SHOW SLAVE HOSTS"]];
+/// ER_PARSE_ERROR.
+const PARSE_ERROR: u16 = 1064;
 
 /// A client's account, to find out what it may.
 pub struct ClientAccount {
@@ -60,9 +62,10 @@ pub async fn run(config: &Config, account: Option<&ClientAccount>) -> Result<(St
                 connect_timeout: cluster.connect_timeout,
             };
             let mut server = Server { target, text: &mut text, well: &mut well };
-            server.probe(cluster).await;
+            let exactly_once = config.listeners.iter().any(|listener| listener.exactly_once);
+            server.probe(cluster, exactly_once).await;
             if let Some(account) = account {
-                server.exactly_once(account).await;
+                server.let_in(account, exactly_once).await;
             }
         }
     }
@@ -91,7 +94,7 @@ impl Server<'_> {
     }
 
     /// What the probing account may.
-    async fn probe(&mut self, cluster: &ClusterConfig) {
+    async fn probe(&mut self, cluster: &ClusterConfig, exactly_once: bool) {
         let user = cluster.account.user.as_str();
         let mut connected = match log_in(&self.target, user, &password(cluster)).await {
             Ok(connected) => connected,
@@ -115,38 +118,50 @@ impl Server<'_> {
                 self.say(false, &format!("{user} may not see this, which is needed for {purpose}: {error}"));
             }
         }
+        if exactly_once {
+            self.witness(user, &mut connected).await;
+        }
     }
 
-    /// May the client's account write under a lane?
-    async fn exactly_once(&mut self, account: &ClientAccount) {
+    /// May its binary log be read?
+    async fn witness(&mut self, user: &str, connected: &mut Connected) {
+        for [today, yesterday] in LOG {
+            let answer = match ask(connected, today).await {
+                Err(QueryError::Server { code: PARSE_ERROR, .. }) => ask(connected, yesterday).await,
+                answer => answer,
+            };
+            if let Err(error) = answer {
+                let grant = format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}@…");
+                return self
+                    .say(false, &format!("{user} may not read the binary log, so no exactly_once ({grant}): {error}"));
+            }
+        }
+        self.say(true, &format!("{user} may read the binary log, for exactly_once"));
+    }
+
+    /// Is the client's account let in, and may it do what its listener is to do for it?
+    async fn let_in(&mut self, account: &ClientAccount, exactly_once: bool) {
         let user = account.user.as_str();
         let mut connected = match log_in(&self.target, user, &account.credential).await {
             Ok(connected) => connected,
             Err(error) => return self.say(false, &format!("{user} can't log in: {}", in_words(&error))),
         };
-        let lane = "SET SESSION gtid_next='AUTOMATIC:holdfast_check', SESSION session_track_gtids=OWN_GTID";
-        match ask(&mut connected, lane).await {
-            Ok(_) => self.say(true, &format!("{user} can have exactly_once")),
+        if !exactly_once {
+            return self.say(true, &format!("{user} is let in"));
+        }
+        let mark = "SET SESSION session_track_gtids=OWN_GTID, SESSION original_commit_timestamp=DEFAULT";
+        match ask(&mut connected, mark).await {
+            Ok(_) => self.say(true, &format!("{user} may mark commits, for exactly_once")),
             Err(error) => {
-                let grant = format!("GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO {user}@…");
-                let words = format!("{user} can't have exactly_once (MySQL 8.3 or later, and {grant}): {error}");
-                self.say(false, &words);
+                let grant = format!("GRANT REPLICATION_APPLIER ON *.* TO {user}@…");
+                self.say(false, &format!("{user} may not mark commits, so no exactly_once ({grant}): {error}"));
             }
         }
     }
 }
 
 async fn log_in(target: &ConnectTarget, user: &str, credential: &Credential) -> Result<Connected, ConnectError> {
-    let login = LoginRequest {
-        user: user.as_bytes(),
-        credential,
-        database: None,
-        collation: COLLATION,
-        capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
-        attributes: b"\x0cprogram_name\x08holdfast",
-        max_packet_size: 1 << 24,
-    };
-    connect(target, &login).await
+    connect(target, &LoginRequest::own(user.as_bytes(), credential)).await
 }
 
 /// The first row of the answer.

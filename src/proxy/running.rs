@@ -10,7 +10,7 @@ use crate::accounts::Sealer;
 use crate::admin::Readiness;
 use crate::config::watch::LastRead;
 use crate::config::{BackendTlsConfig, ClusterConfig, Config, ListenerConfig};
-use crate::failover::claims;
+use crate::failover::witness;
 use crate::frontend::clusters::{ByName, Clusters};
 use crate::frontend::drain;
 use crate::frontend::gate::{AllSessions, Listener};
@@ -156,7 +156,8 @@ impl Running {
                 let cluster = Arc::new(Cluster::new(config, handle.clone(), tls, probing.clone()));
                 let history = recorder::spawn(handle.clone(), Arc::clone(&cluster.holds), probing.clone());
                 lock(&self.histories).insert(cluster.id, history);
-                tokio::spawn(claims::run(Arc::clone(&cluster.lanes), handle.clone(), probing.clone()));
+                let (witnesses, name) = (Arc::clone(&cluster.witnesses), cluster.name.0.as_ref().into());
+                tokio::spawn(witness::run(witnesses, name, handle.clone(), probing.clone()));
                 tokio::spawn(drain::run(cluster.id, handle, Arc::clone(&self.registry), probing));
                 cluster
             }

@@ -10,12 +10,14 @@ mod observed;
 mod pins;
 mod recorder;
 mod statements;
+mod trace;
 mod variables;
 mod written;
 
 pub use pins::{Pin, Pins};
 pub use recorder::{AnswerDigest, Recorded, Recorder, repeats};
 pub use statements::{Remote, Statement, Statements};
+pub use trace::Trace;
 pub use variables::{Set, Variables, numeric};
 pub use written::{Written, read as read_gtids};
 

@@ -116,11 +116,12 @@ impl GtidSet {
         Self { sources: left.filter(|(_, rest)| !rest.is_empty()).collect() }
     }
 
-    /// Those of its transactions that carry this tag (in lower case).
+    /// One transaction, without a tag.
     #[must_use]
-    pub fn tagged(&self, tag: &str) -> Self {
-        let carries = self.sources.iter().filter(|((_, its), _)| **its == *tag);
-        Self { sources: carries.map(|(source, ranges)| (source.clone(), ranges.clone())).collect() }
+    pub fn one(uuid: Uuid, number: u64) -> Self {
+        let mut set = Self::default();
+        set.sources.entry((uuid, Box::default())).or_default().add(number, number);
+        set
     }
 
     /// Without the transactions that this server began.

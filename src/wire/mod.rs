@@ -5,6 +5,7 @@
 //! that is silent, what a real 9.7 and MariaDB 10.11 put on the wire.
 
 pub mod auth;
+pub mod binlog;
 pub mod capabilities;
 pub mod command;
 pub mod compress;

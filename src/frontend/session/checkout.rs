@@ -363,7 +363,7 @@ impl ClientSession {
         }
         self.handle.set_connection(slot.index(), None);
         if slot == Slot::Primary {
-            self.lane.leave();
+            self.marked = None;
         }
         self.session.lost(slot)
     }

@@ -1,26 +1,30 @@
-//! An answer was lost with its server: what became of the write, by the lane it was sent under.
+//! An answer was lost with its server: what became of the write, as the new primary has it.
 
 use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::error::{ClientError, ErrorKind};
-use crate::failover::Verdict;
 use crate::failover::fate::{self, Doubt, Lost, Settled};
+use crate::failover::{InDoubt, Verdict};
+use crate::frontend::shared::Cluster;
 use crate::metrics;
 use crate::session::Slot;
 use crate::topology::Hint;
 use crate::wire::session_track::STATUS_AUTOCOMMIT;
 use bytes::Bytes;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const CHAIN_LOST: &str = "holdfast: the transaction was committed, but the one chained to it was lost with its server";
 const ANSWER_LOST: &str =
     "holdfast: the statement was executed and committed; only what it answered was lost with its server";
 const NOT_EXECUTED: &str = "holdfast: the server went away and the statement was not executed; retry";
 
+/// How long a proven primary that can't be asked yet is left alone.
+const AGAIN: Duration = Duration::from_millis(20);
+
 impl ClientSession {
-    /// What is in doubt, where a lane has the verdict on it.
+    /// What is in doubt, where there can be a verdict on it.
     pub(super) fn doubt(&self, request: &Request, lost: &Lost) -> Option<Doubt> {
-        match self.lane.lease.is_some() && !self.is_killed() {
+        match self.marked.is_some() && !self.is_killed() {
             true => fate::doubt(&self.session, request.statement, lost),
             false => None,
         }
@@ -74,32 +78,53 @@ impl ClientSession {
         self.answer_client(&plain_ok(), None).await
     }
 
-    /// Waits for a primary that was proven after the loss, and asks it.
+    /// Waits for a primary that was proven after the loss, and asks it; if it goes too, the next.
     async fn verdict(&mut self) -> Result<Verdict, End> {
-        let lease = self.lane.lease.take();
-        let backend = self.primary.as_ref().map(|connection| connection.backend);
+        let in_doubt = self.in_doubt();
         self.drop_connection(Slot::Primary, None);
         if self.is_killed() {
             return Err(End::Killed);
         }
-        let (Some(lease), Some(backend)) = (lease, backend) else { return Ok(Verdict::Unknown("it had no lane")) };
+        let Some(in_doubt) = in_doubt else { return Ok(Verdict::Unknown("it could not be marked")) };
         let cluster = self.cluster().clone();
-        let deadline = Instant::now() + cluster.config.hold_max;
         let hold = cluster.holds.enter().map(|held| (held, metrics::hold(&cluster.name.0)));
-        let asked = cluster.topology.suspect(backend, Hint::ConnectionLost);
-        let primary = tokio::select! {
-            topology = cluster.topology.primary_since(asked, cluster.config.hold_max) => topology,
-            () = cluster.gone.cancelled() => None,
+        let verdict = tokio::select! {
+            verdict = find_verdict(&cluster, &in_doubt) => verdict,
+            () = cluster.gone.cancelled() => Verdict::Unknown("the cluster is served no more"),
             () = self.handle.kill.cancelled() => return Err(End::Killed),
         };
-        let Some(primary) = primary.and_then(|topology| topology.primary) else {
-            return Ok(Verdict::Unknown("no primary was proven in time"));
-        };
-        let verdict = lease.verdict(primary, deadline).await;
         if let Some((_held, hold)) = hold {
             hold.release();
         }
         Ok(verdict)
+    }
+
+    fn in_doubt(&mut self) -> Option<InDoubt> {
+        let (began, committed_us) = self.marked.take()?;
+        let connection = self.primary.as_mut()?;
+        let (backend, thread) = (connection.backend, connection.thread_id);
+        let trace = std::mem::take(&mut connection.trace);
+        Some(InDoubt { trace, backend, server_id: connection.server_id?, thread, committed_us, began })
+    }
+}
+
+async fn find_verdict(cluster: &Cluster, in_doubt: &InDoubt) -> Verdict {
+    let deadline = Instant::now() + cluster.config.hold_max;
+    let mut asked = cluster.topology.suspect(in_doubt.backend, Hint::ConnectionLost);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let proven = cluster.topology.primary_since(asked, left).await;
+        let Some(primary) = proven.and_then(|topology| topology.primary) else {
+            return Verdict::Unknown("no primary was proven in time");
+        };
+        if let Some(verdict) = cluster.witnesses.verdict(in_doubt, primary, deadline).await {
+            return verdict;
+        }
+        if Instant::now() >= deadline {
+            return Verdict::Unknown("the new primary can't be asked");
+        }
+        tokio::time::sleep(AGAIN).await;
+        asked = cluster.topology.suspect(primary, Hint::ConnectionLost);
     }
 }
 

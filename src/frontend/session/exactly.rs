@@ -1,16 +1,16 @@
 //! Exactly once: no client has to guess whether its write was executed (`exactly_once`).
 //!
 //! ```text
-//!  lane ready ──► BEGIN + statement ──► answer kept ──► COMMIT ──► OK ──► the kept answer goes to the client
-//!                   │ lost: nothing was committed │ ERR: ROLLBACK, the ERR goes  │ lost: the verdict by the lane
-//!                   └──► again                    └──► to the client             ├─ committed: the kept answer
-//!                                                                                ├─ not committed: again
-//!                                                                                └─ unknown: 08007
+//!  BEGIN + statement ──► answer kept ──► COMMIT ──► OK ──► the kept answer goes to the client
+//!    │ lost: nothing was committed │ ERR: ROLLBACK, the ERR goes  │ lost: the verdict of the new primary
+//!    └──► again                    └──► to the client             ├─ committed: the kept answer
+//!                                                                 ├─ not committed: again
+//!                                                                 └─ unknown: 08007
 //! ```
 //!
 //! That is a write outside a transaction. In one, only the client's own COMMIT can be in doubt, and DDL, which can't be
-//! rolled back, is sent as it is: the lane has the verdict on both. Why BEGIN and COMMIT: a lane says whether, not what;
-//! the row count and the insert id of a lost answer are nowhere to be found.
+//! rolled back, is sent as it is: there is a verdict on both. Why BEGIN and COMMIT: a binary log says whether, not what was
+//! answered; the row count and the insert id of a lost answer are nowhere to be found.
 
 use super::request::{Attempt, Request};
 use super::{ClientSession, End};
@@ -18,7 +18,7 @@ use crate::backend::observe;
 use crate::classify::Classified;
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::fate::{self, Doubt};
-use crate::failover::refusal;
+use crate::failover::{refusal, stamp};
 use crate::metrics;
 use crate::relay::{Said, read_err};
 use crate::session::Slot;
@@ -33,6 +33,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::{Instant, SystemTime};
 
 /// Whatever completion_type is.
 const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
@@ -47,9 +48,38 @@ enum NoAnswer {
 }
 
 impl ClientSession {
+    /// Are the commits of its connection to the primary known, and can the next be marked?
+    pub(super) fn is_traced(&self) -> bool {
+        self.exactly_once
+            && !self.session.steers_gtids()
+            && self.primary.as_ref().is_some_and(|connection| connection.marks == Some(true))
+            && self.is_told()
+    }
+
+    /// Marks what is sent to the primary next, by the time it is committed with; answers what to send before it.
+    pub(super) fn mark(&mut self) -> Option<BytesMut> {
+        let connection = self.primary.as_ref()?;
+        let stamp = stamp(SystemTime::now(), connection.thread_id);
+        self.marked = Some((Instant::now(), stamp));
+        Some(connection.query_packet(format!("SET SESSION original_commit_timestamp={stamp}").as_bytes()))
+    }
+
+    /// The answer to a mark. False: the connection was lost.
+    pub(super) async fn is_marked(&mut self) -> Result<bool, End> {
+        match self.answer().await {
+            Ok((Kind::Err, _)) => {
+                self.marked = None;
+                Ok(true)
+            }
+            Ok(_) => Ok(true),
+            Err(NoAnswer::Lost) => Ok(false),
+            Err(NoAnswer::End(end)) => Err(end),
+        }
+    }
+
     /// Is this a write whose COMMIT is sent apart?
     pub(super) fn commits_apart(&self, request: &Request) -> bool {
-        self.lane.lease.is_some()
+        self.is_traced()
             && request.answer == Answer::Results
             && !request.incoming.streamed
             && fate::commits_apart(&self.session, request.statement)
@@ -85,16 +115,18 @@ impl ClientSession {
                 return Attempt::Failed(ClientError::new(ErrorKind::ResultCut, message), 1);
             }
         }
-        self.lane.begin();
         self.commit_exactly(request, leads, payload).await
     }
 
     async fn commit_exactly(&mut self, request: &Request, leads: (BackendId, Term), kept: Bytes) -> Attempt {
+        let Some(mut packets) = self.mark() else { return Attempt::Again(Slot::Primary) };
         let Some(connection) = self.primary.as_mut() else { return Attempt::Again(Slot::Primary) };
-        let packet = connection.query_packet(COMMIT);
-        let committed = match connection.send(&packet).await {
-            Ok(()) => self.answer().await,
-            Err(_) => Err(NoAnswer::Lost),
+        packets.extend_from_slice(&connection.query_packet(COMMIT));
+        let sent = connection.send(&packets).await.is_ok();
+        let committed = match if sent { self.is_marked().await } else { Ok(false) } {
+            Ok(true) => self.answer().await,
+            Ok(false) => Err(NoAnswer::Lost),
+            Err(end) => Err(NoAnswer::End(end)),
         };
         match committed {
             Ok((Kind::Err, payload)) => {
@@ -102,7 +134,7 @@ impl ClientSession {
                 if errno == RUN_HOOK_ERROR {
                     return self.resolve(request, Doubt::Kept(kept)).await;
                 }
-                self.lane.answered(Vec::new());
+                self.marked = None;
                 self.failed_exactly(request.statement, leads, &payload).await
             }
             Ok((_, payload)) => self.committed(request, &kept, Some(&payload)).await,

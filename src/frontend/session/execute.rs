@@ -16,7 +16,7 @@ use super::{ClientSession, End};
 use super::{replay, share};
 use crate::classify::{Class, Flags};
 use crate::error::{ClientError, ErrorKind};
-use crate::failover::fate::Lost;
+use crate::failover::fate::{self, Lost};
 use crate::metrics;
 use crate::relay::{Ended, Relay, Said, UploadError, upload};
 use crate::routing::{self, Route};
@@ -25,6 +25,15 @@ use crate::wire::command::Answer;
 use crate::wire::packet::write_packet;
 use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
+
+/// How much of a request has reached the server's socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    Partly,
+    /// All of it, and the connection was lost before its answer began.
+    Lost,
+}
 
 impl ClientSession {
     /// Runs a request to its end and takes it off the input. What the client read is in the answer's `errno`; errors of
@@ -178,23 +187,17 @@ impl ClientSession {
     /// Sends the request on the connection in `slot` and relays the answer.
     async fn attempt(&mut self, request: &mut Request, slot: Slot, repeatable: bool) -> Attempt {
         let asked = self.asked(slot);
-        self.waited = false;
         let owned = match self.ready(request, slot).await {
             Ok(owned) => owned,
             Err(why) => return self.prepare_failed(why, slot),
         };
-        if slot == Slot::Primary {
-            if self.lane.is_wanted()
-                && let Err(again) = self.ready_lane(request.statement).await
-            {
-                return again;
-            }
-            if let Err(again) = self.ready_tracking(request).await {
-                return again;
-            }
+        if slot == Slot::Primary
+            && let Err(again) = self.ready_tracking(request.statement).await
+        {
+            return again;
         }
         // Whoever asked a server something first may have waited long for its answer: does the connection still lead there?
-        if (self.waited || self.asked(slot) != asked) && !self.is_ready(slot) {
+        if self.asked(slot) != asked && !self.is_ready(slot) {
             return Attempt::Again(slot);
         }
         if slot == Slot::Primary && self.commits_apart(request) {
@@ -203,8 +206,15 @@ impl ClientSession {
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
         let withhold = self.withhold(request, slot, was_open);
-        if slot == Slot::Primary {
-            self.lane.begin();
+        let knowable = slot == Slot::Primary && fate::is_knowable(&self.session, request.statement, was_open);
+        let mark = if knowable && self.is_traced() { self.mark() } else { None };
+        let sent = match self.send(request, slot, owned.as_deref(), mark).await {
+            Ok(sent) => sent,
+            Err(attempt) => return attempt,
+        };
+        if sent == Sent::Lost {
+            let lost = lost_answer(request, slot, repeatable, was_open, &Said::default());
+            return self.answer_lost(request, &lost, 1).await;
         }
         let hide_gtids = self.hides_gtids(slot);
         let records = slot == Slot::Primary && self.records(request, was_open);
@@ -215,18 +225,6 @@ impl ClientSession {
         }) else {
             return Attempt::Again(slot);
         };
-        let length = request.incoming.length;
-        let sent = if request.incoming.streamed {
-            request.incoming.length = 0;
-            upload(client, &mut connection.channel).await
-        } else {
-            let command = owned.as_deref().unwrap_or(&client.input[..length]);
-            connection.channel.write_all(command).await.map_err(|_| UploadError::Backend)
-        };
-        if sent == Err(UploadError::Client) {
-            self.drop_connection(slot, None);
-            return Attempt::End(End::ClientGone);
-        }
         let mut said = Said::default();
         let mut digest = records.then(replay::digest);
         let shape = connection.shape;
@@ -260,7 +258,7 @@ impl ClientSession {
                 if slot == Slot::Primary {
                     self.answered(request, was_open, &said);
                 }
-                if sent.is_err() {
+                if sent == Sent::Partly {
                     // The server refused the upload and closes; what the client still sends can't be told apart.
                     self.drop_connection(slot, None);
                     return Attempt::End(End::Error(ErrorKind::MalformedPacket));
@@ -273,14 +271,9 @@ impl ClientSession {
             }
             Ended::Withheld { errno, length } => self.withheld(request.statement, slot, (errno, length)).await,
             Ended::BackendLost { clean } => {
-                let lost =
-                    Lost { whole: sent.is_ok(), clean, ..lost_answer(request, slot, repeatable, was_open, &said) };
-                if slot == Slot::Primary
-                    && let Some(doubt) = self.doubt(request, &lost)
-                {
-                    return Box::pin(self.resolve(request, doubt)).await;
-                }
-                self.backend_lost(request, &lost, said.next_sequence)
+                let whole = sent == Sent::Whole;
+                let lost = Lost { whole, clean, ..lost_answer(request, slot, repeatable, was_open, &said) };
+                self.answer_lost(request, &lost, said.next_sequence).await
             }
             Ended::ClientLost => {
                 self.drop_connection(slot, None);
@@ -296,6 +289,65 @@ impl ClientSession {
                 self.backend_lost(request, &lost, said.next_sequence)
             }
         }
+    }
+
+    /// Sends the request on the connection in `slot`, behind what marks it.
+    async fn send(
+        &mut self,
+        request: &mut Request,
+        slot: Slot,
+        owned: Option<&[u8]>,
+        mark: Option<BytesMut>,
+    ) -> Result<Sent, Attempt> {
+        let Self { client, primary, follower, .. } = self;
+        let Some(connection) = (match slot {
+            Slot::Primary => primary.as_mut(),
+            Slot::Follower => follower.as_mut(),
+        }) else {
+            return Err(Attempt::Again(slot));
+        };
+        let (length, marked) = (request.incoming.length, mark.is_some());
+        let mut packets = mark.unwrap_or_default();
+        let channel = &mut connection.channel;
+        let sent = if request.incoming.streamed {
+            request.incoming.length = 0;
+            match packets.is_empty() || channel.write_all(&packets).await.is_ok() {
+                true => upload(client, channel).await,
+                false => Err(UploadError::Backend),
+            }
+        } else {
+            let command = owned.unwrap_or(&client.input[..length]);
+            if marked {
+                packets.extend_from_slice(command);
+            }
+            let all = if marked { &packets[..] } else { command };
+            channel.write_all(all).await.map_err(|_| UploadError::Backend)
+        };
+        if sent == Err(UploadError::Client) {
+            self.drop_connection(slot, None);
+            return Err(Attempt::End(End::ClientGone));
+        }
+        if marked && sent.is_ok() {
+            match self.is_marked().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Sent::Lost),
+                Err(end) => {
+                    self.drop_connection(slot, None);
+                    return Err(Attempt::End(end));
+                }
+            }
+        }
+        Ok(if sent.is_ok() { Sent::Whole } else { Sent::Partly })
+    }
+
+    /// The connection ended before the answer did.
+    async fn answer_lost(&mut self, request: &Request, lost: &Lost, sequence: u8) -> Attempt {
+        if lost.slot == Slot::Primary
+            && let Some(doubt) = self.doubt(request, lost)
+        {
+            return Box::pin(self.resolve(request, doubt)).await;
+        }
+        self.backend_lost(request, lost, sequence)
     }
 
     /// Bytes that were ever sent on the connection in `slot`.

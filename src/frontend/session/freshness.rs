@@ -17,7 +17,7 @@ use super::checkout::Unavailable;
 use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
-use crate::classify::{Classified, Flags, Flavor};
+use crate::classify::{Class, Classified, Flags, Flavor};
 use crate::metrics;
 use crate::relay::Said;
 use crate::routing::{self, Freshness};
@@ -207,13 +207,19 @@ impl ClientSession {
         }
     }
 
-    /// Has the primary say what is committed, before something is sent that may be.
-    pub(super) async fn ready_tracking(&mut self, request: &Request) -> Result<(), Attempt> {
+    /// Has the primary say what is committed, before something is sent that may be, or a transaction is opened.
+    pub(super) async fn ready_tracking(&mut self, statement: Classified) -> Result<(), Attempt> {
         let open = self.session.transaction().is_some();
         // Whoever asks for the last ROW_COUNT() must not get that of our SET.
-        let asks = request.statement.flags.contains(Flags::DIAGNOSTICS);
-        if asks || !self.keeps_track() || !request.statement.may_commit(open) || self.is_mariadb() || open {
+        let asks = statement.flags.contains(Flags::DIAGNOSTICS);
+        let matters =
+            statement.may_commit(open) || (self.exactly_once && (statement.opens() || !self.session.autocommit()));
+        let goes_by_it = self.exactly_once || self.keeps_track();
+        if asks || !matters || !goes_by_it || self.is_mariadb() || open {
             return Ok(());
+        }
+        if self.exactly_once {
+            self.ready_marks().await?;
         }
         let asked = self.primary.as_ref().is_none_or(|connection| connection.tracks_gtids.is_some());
         if asked || self.session.wants_gtids() || self.session.steers_gtids() {
@@ -234,6 +240,28 @@ impl ClientSession {
         Ok(())
     }
 
+    /// Has the primary tell of commits, and finds out whether they may be marked.
+    async fn ready_marks(&mut self) -> Result<(), Attempt> {
+        let Some(connection) = self.primary.as_mut().filter(|connection| connection.marks.is_none()) else {
+            return Ok(());
+        };
+        let track = if self.session.wants_gtids() { "" } else { "SESSION session_track_gtids=OWN_GTID, " };
+        match connection.statement(format!("SET {track}SESSION original_commit_timestamp=DEFAULT")).await {
+            Ok(_) => (connection.tracks_gtids, connection.marks) = (Some(true), Some(true)),
+            Err(BringError::Broken(_)) => {
+                self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
+                return Err(Attempt::Again(Slot::Primary));
+            }
+            Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_) | BringError::Foreign)) => {
+                connection.marks = Some(false);
+                let user = String::from_utf8_lossy(&self.identity.user).into_owned();
+                let grant = "GRANT REPLICATION_APPLIER ON *.* lets it";
+                tracing::warn!(user, %error, grant, "exactly_once: this account can't mark its commits");
+            }
+        }
+        Ok(())
+    }
+
     /// Does the session's own reading go by what it has committed, by default?
     #[inline]
     fn keeps_track(&self) -> bool {
@@ -249,7 +277,8 @@ impl ClientSession {
             && !self.session.wants_gtids()
     }
 
-    /// The primary has answered: what it told of commits goes to the lane, and to what the session's reads must see.
+    /// The primary has answered: what it told of commits goes to its connection's trace, and to what the session's reads
+    /// must see.
     /// `was_open`: a transaction was.
     #[inline]
     pub(super) fn answered(&mut self, request: &Request, was_open: bool, said: &Said) {
@@ -257,7 +286,19 @@ impl ClientSession {
         if !committed.is_empty() || (request.statement.may_commit(was_open) && request.answer != Answer::Prepared) {
             self.note_written(&committed, said);
         }
-        self.lane.answered(committed);
+        if self.exactly_once {
+            self.marked = None;
+            let hides = request.statement.may_commit(was_open) && self.hides_commits(request.statement, said);
+            if let Some(connection) = self.primary.as_mut() {
+                connection.trace.answered(&committed, hides);
+            }
+        }
+    }
+
+    /// May it have committed something without telling? An ERR and a plain EOF tell of nothing.
+    fn hides_commits(&self, statement: Classified, said: &Said) -> bool {
+        let all_or_nothing = statement.flags.contains(Flags::DML) || matches!(statement.class, Class::Commit { .. });
+        said.plain_eof || !self.is_told() || (said.errno.is_some() && !all_or_nothing)
     }
 
     fn note_written(&mut self, committed: &[Box<[u8]>], said: &Said) {
@@ -277,7 +318,7 @@ impl ClientSession {
     }
 
     /// Does the primary tell of each commit?
-    fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         let tracks = self.primary.as_ref().is_some_and(|connection| connection.tracks_gtids == Some(true));
         self.is_mariadb() || ((tracks || self.session.wants_gtids()) && !self.session.steers_gtids())
     }
@@ -290,7 +331,7 @@ impl ClientSession {
         primary.and_then(|seen| seen.gtids.as_ref()).is_some_and(|gtids| !self.is_mariadb() || !gtids.is_empty())
     }
 
-    fn is_mariadb(&self) -> bool {
+    pub(super) fn is_mariadb(&self) -> bool {
         matches!(self.session.dialect().flavor, Flavor::MariaDb { .. })
     }
 

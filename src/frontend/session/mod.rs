@@ -22,7 +22,6 @@ mod fill;
 mod freshness;
 mod hold;
 mod kill;
-mod lane;
 mod leave;
 mod lost;
 mod parts;
@@ -56,7 +55,7 @@ use crate::wire::packet::{FRAME_MAX, HEADER, Header};
 use crate::wire::session_track::Tracking;
 use bytes::Buf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a client has to take the end of its TLS connection, and a server to answer what is asked at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -85,8 +84,10 @@ pub struct ClientSession {
     refused_changes: u8,
     /// User variables that only the follower's connection has.
     owed: diagnostics::Owed,
-    /// What the primary's connection writes under.
-    lane: lane::Lane,
+    /// Nobody is to guess whether a write was executed.
+    exactly_once: bool,
+    /// When what is under way on the primary was sent, and the time it may be committed with: by that it can be found.
+    marked: Option<(Instant, u64)>,
     /// Whose connections it may share.
     account: Option<Account>,
     /// What the last statement left on a connection that may be shared.
@@ -101,8 +102,6 @@ pub struct ClientSession {
     recorder: Recorder,
     /// What is known of the follower.
     fresh: freshness::Fresh,
-    /// The statement at hand has waited for a lane.
-    waited: bool,
     /// The primary has refused the statement at hand as read-only, and was asked again.
     refused: bool,
     /// The pins that were counted last.
@@ -122,11 +121,14 @@ impl ClientSession {
         let reader = mode == Mode::Split && special::reads_binary_log(&identity.attributes);
         let mode = if reader { Mode::Primary } else { mode };
         let tracking = tracking(&identity, &session);
-        let wants_lane = around.inside.gate.listener.config.exactly_once;
+        let exactly_once = around.inside.gate.listener.config.exactly_once;
         let replay_bytes = around.inside.gate.listener.config.transaction_replay_bytes;
         let account = share::account(&around.inside.gate.listener.config, &identity);
         let cluster = &around.inside.gate.cluster;
         handle.set_cluster(cluster.id);
+        if exactly_once {
+            cluster.witnesses.want();
+        }
         let (stop, kill, gone) = (around.shutdown.closing.watch(), handle.kill.watch(), cluster.gone.watch());
         Self {
             client,
@@ -146,7 +148,8 @@ impl ClientSession {
             nudged: (0, false),
             refused_changes: 0,
             owed: diagnostics::Owed::default(),
-            lane: lane::Lane::new(wants_lane),
+            exactly_once,
+            marked: None,
             account,
             remains: remains::Remains::default(),
             doubtful: false,
@@ -154,7 +157,6 @@ impl ClientSession {
             left: None,
             recorder: Recorder::new(replay_bytes),
             fresh: freshness::Fresh::default(),
-            waited: false,
             refused: false,
             pinned: (Pins::default(), Vec::new()),
         }
@@ -162,19 +164,20 @@ impl ClientSession {
 
     /// Takes over the connection that proved the login, and what the server said then.
     pub fn begin(&mut self, proof: Proof) {
-        let Proof { slot, mut connection, lane, ok, setup } = proof;
+        let Proof { slot, mut connection, ok, setup } = proof;
         self.session.begin(|session| checkout::learn(session, slot, ok.as_deref(), setup.as_deref()));
         if ok.is_some() {
             connection.is_current(&self.session, slot);
-        }
-        if slot == Slot::Primary {
-            self.lane.lease = lane;
         }
         self.keep(slot, connection);
     }
 
     /// Keeps a connection in its slot.
-    pub(super) fn keep(&mut self, slot: Slot, connection: Box<BackendConnection>) {
+    pub(super) fn keep(&mut self, slot: Slot, mut connection: Box<BackendConnection>) {
+        if self.exactly_once {
+            let topology = self.cluster().topology.load();
+            connection.server_id = topology.backend(connection.backend).and_then(|server| server.server_id);
+        }
         self.handle.nudge.set_term(slot, connection.term);
         self.handle.set_connection(slot.index(), Some((connection.backend, connection.thread_id)));
         if let Some(place) = connection.place() {

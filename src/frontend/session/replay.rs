@@ -31,8 +31,8 @@ use tokio::time::Instant;
 /// Where the statement id stands in the packet of an execute.
 const STATEMENT_ID: std::ops::Range<usize> = HEADER + 1..HEADER + 5;
 
-/// A transaction may write: it is opened under a lane.
-const LANED: Classified = Classified { class: Class::Begin { read_only: false }, ..UNSEEN };
+/// What is run again is a transaction.
+const OPENS: Classified = Classified { class: Class::Begin { read_only: false }, ..UNSEEN };
 
 /// How a replay ended.
 enum Replayed {
@@ -163,7 +163,7 @@ impl ClientSession {
     }
 
     async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
-        if self.lane.is_wanted() && self.ready_lane(LANED).await.is_err() {
+        if self.ready_tracking(OPENS).await.is_err() {
             return Replayed::Lost;
         }
         for recorded in statements {
@@ -187,9 +187,8 @@ impl ClientSession {
                 Err(PrepareFailed::Refused(_) | PrepareFailed::Gone) => return Replayed::Different,
             }
         }
-        self.lane.begin();
         let hide_gtids = self.hides_gtids(Slot::Primary);
-        let Self { client, session, primary, tracking, handle, lane, .. } = self;
+        let Self { client, session, primary, tracking, handle, .. } = self;
         let Some(connection) = primary.as_mut() else { return Replayed::Lost };
         if connection.send(&packet).await.is_err() {
             return Replayed::Lost;
@@ -225,7 +224,7 @@ impl ClientSession {
         if said.insert_id != 0 {
             connection.has_insert_id(said.insert_id);
         }
-        lane.answered(session.take_committed());
+        connection.trace.answered(&session.take_committed(), false);
         if finish(told) == recorded.answer { Replayed::Same } else { Replayed::Different }
     }
 }

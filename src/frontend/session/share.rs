@@ -17,7 +17,7 @@ use super::{ClientSession, End};
 use crate::backend::{BackendConnection, Borrowed, ConnectError, Counted, Shelved};
 use crate::classify::{Class, Classified, Flags};
 use crate::config::{ListenerConfig, Sharing};
-use crate::frontend::pools::{Account, Shared, counted};
+use crate::frontend::pools::{Account, counted};
 use crate::frontend::prove::exhausted;
 use crate::metrics;
 use crate::relay::Said;
@@ -141,18 +141,8 @@ impl ClientSession {
         };
         match borrowed? {
             Ok(Borrowed::Place(place)) => Ok(Lent::Place(counted(&cluster, backend, place).ok_or_else(full)?)),
-            Ok(Borrowed::Used(shared)) => {
-                let Shared { mut connection, lane } = shared;
+            Ok(Borrowed::Used(mut connection)) => {
                 connection.term = term;
-                match slot {
-                    Slot::Primary => self.lane.lease = lane,
-                    // It was the primary's: whoever gets the lane next must be the only one to write under it.
-                    Slot::Follower if lane.is_some() => {
-                        let reset = connection.statement("SET SESSION gtid_next='AUTOMATIC'").await;
-                        reset.map_err(|error| ConnectError::Protocol(error.to_string()))?;
-                    }
-                    Slot::Follower => {}
-                }
                 self.keep(slot, connection);
                 Ok(Lent::Connection)
             }
@@ -223,11 +213,10 @@ impl ClientSession {
         self.remains.gone(connection.epoch);
         let apart = connection.handles.take_apart();
         connection.leave(&self.session);
-        let lane = if slot == Slot::Primary { self.lane.lease.take() } else { None };
         if connection.close_statements(&apart).await.is_ok() {
             let shelf = self.around.pools.shelf(&self.around.inside.gate.cluster, connection.backend);
             let account = account.in_schema(connection.schema().is_some());
-            shelf.give_back(account, Shared { connection, lane });
+            shelf.give_back(account, connection);
         }
     }
 

@@ -103,8 +103,6 @@ impl ClientSession {
         if said.errno.is_some() {
             return Ok(());
         }
-        // gtid_next is the server's default again.
-        self.lane.leave();
         self.session.reset();
         self.tracking = tracking(&self.identity, &self.session);
         let slot = self.session.last();
@@ -114,7 +112,7 @@ impl ClientSession {
             Slot::Follower => follower,
         };
         let Some(connection) = connection else { return Ok(()) };
-        connection.tracks_gtids = None;
+        (connection.tracks_gtids, connection.marks) = (None, None);
         connection.has_been_reset();
         // Tracking was reset with the rest.
         match connection.track().await {
@@ -263,8 +261,6 @@ impl ClientSession {
         let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(self.session.schema(), dialect, STATEMENTS_MAX);
         self.tracking = tracking(&self.identity, &self.session);
-        // Another account may have what the last one may not.
-        self.lane = super::lane::Lane::new(self.around.inside.gate.listener.config.exactly_once);
     }
 
     async fn log_in_again(&mut self, payload: &[u8]) -> Result<(), End> {
