@@ -3,7 +3,7 @@
 //!
 //! | step | decided by |
 //! | --- | --- |
-//! | what a statement is, where it goes | `classify`, `routing::route` |
+//! | what a command is, where it goes | `classify`, `routing::route_command` |
 //! | whether the kept connection still leads there | `routing::primary`, `routing::serves_reads`, `routing::choose` |
 //! | whether a read is fresh there | `session::Written`, `routing::freshness` |
 //! | where an answer ends, what it says | `wire::response::Scanner`, `Session::observe_*` |
@@ -102,17 +102,9 @@ impl Shell {
             self.recorder.begin(self.session.insert_id());
         }
         let listener = self.w.borrow().setup.consistency;
-        let route = match request.only {
-            Some(slot) => Route { slot, repeatable: request.repeatable, fresh: false },
-            None => {
-                let route = routing::route(Mode::Split, listener, &self.session, request.statement);
-                Route {
-                    fresh: route.fresh && request.answer != Answer::Prepared,
-                    repeatable: route.repeatable || (request.repeatable && self.session.transaction().is_none()),
-                    ..route
-                }
-            }
-        };
+        let Request { answer, statement, only, repeatable, .. } = request;
+        let command = routing::Command { statement, prepares: answer == Answer::Prepared, only, repeatable };
+        let route = routing::route_command(Mode::Split, listener, &self.session, command);
         let route = match request.statement.class == Class::Write && request.statement.flags == Flags::IMPURE {
             true if self.has(Plant::UnknownToFollower) => Route { slot: Slot::Follower, ..route },
             _ => route,
