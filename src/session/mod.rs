@@ -9,12 +9,14 @@ mod commits;
 mod observed;
 mod pins;
 mod recorder;
+mod replayed;
 mod statements;
 mod variables;
 mod written;
 
 pub use pins::{Pin, Pins};
 pub use recorder::{AnswerDigest, Recorded, Recorder, repeats};
+pub use replayed::{REOPENING, Replayed};
 pub use statements::{Remote, Statement, Statements};
 pub use variables::{Set, Variables, numeric};
 pub use written::{Written, read as read_gtids};

@@ -8,7 +8,7 @@
 //! | whether a read is fresh there | `session::Written`, `routing::freshness` |
 //! | where an answer ends, what it says | `wire::response::Scanner`, `Session::observe_*` |
 //! | what a lost answer means | `failover::fate`, `failover::LaneRecord` |
-//! | whether a transaction can be run again | `session::Recorder` |
+//! | whether a transaction can be run again, and went the same | `session::Recorder`, `session::Replayed` |
 //!
 //! A [`Plant`] leaves one of them out.
 
@@ -27,6 +27,7 @@ use holdfast::session::{Recorded, Recorder, Session, Slot, repeats};
 use holdfast::types::{BackendId, StatementId, Term};
 use holdfast::wire::command::Answer;
 use holdfast::wire::err::client_error;
+use holdfast::wire::execute::STATEMENT_ID;
 use holdfast::wire::packet::{HEADER, write_packet};
 use holdfast::wire::response::{Kind, Prepared};
 pub use parts::{Attempt, Conn, Ended, Lane, Reply, Request, Said, Unavailable};
@@ -311,7 +312,7 @@ impl Shell {
 /// An execute's packet with the server's id.
 pub fn with_id(packet: &[u8], id: u32) -> Bytes {
     let mut packet = BytesMut::from(packet);
-    packet[HEADER + 1..HEADER + 5].copy_from_slice(&id.to_le_bytes());
+    packet[HEADER..][STATEMENT_ID].copy_from_slice(&id.to_le_bytes());
     packet.freeze()
 }
 
