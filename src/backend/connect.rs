@@ -21,6 +21,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 pub(super) const LOGIN_PACKET_MAX: usize = 64 * 1024;
 /// Sent where the client's collation does not fit the handshake's byte: utf8mb4_general_ci, known to every server.
 const UTF8MB4: u8 = 45;
+/// Connection attributes of the proxy's own logins: `program_name` = `holdfast`.
+const OWN_ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
 /// TCP keepalive towards servers: idle time and interval.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -54,6 +56,21 @@ pub struct LoginRequest<'a> {
     pub attributes: &'a [u8],
     /// Largest packet the client takes, bytes.
     pub max_packet_size: u32,
+}
+
+impl<'a> LoginRequest<'a> {
+    /// A login of the proxy's own, to ask a server something: no schema, and no more than that takes.
+    pub fn own(user: &'a str, credential: &'a Credential) -> Self {
+        Self {
+            user: user.as_bytes(),
+            credential,
+            database: None,
+            collation: u16::from(UTF8MB4),
+            capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
+            attributes: OWN_ATTRIBUTES,
+            max_packet_size: 1 << 24,
+        }
+    }
 }
 
 /// A connection that is logged in.

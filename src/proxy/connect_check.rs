@@ -7,7 +7,6 @@ use crate::accounts::Credential;
 use crate::backend::{ConnectError, ConnectTarget, Connected, LoginRequest, QueryError, connect, query_text};
 use crate::config::{ClusterConfig, Config, Source};
 use crate::types::Address;
-use crate::wire::capabilities::Capabilities;
 use crate::wire::err::ErrPacket;
 use anyhow::Result;
 use bytes::Bytes;
@@ -17,8 +16,6 @@ use zeroize::Zeroizing;
 
 /// Longest answer, bytes.
 const ANSWER_MAX: usize = 1 << 20;
-/// utf8mb4_general_ci.
-const COLLATION: u16 = 45;
 
 /// What a server must answer the probing account, and what for.
 const QUESTIONS: [(&str, &str); 3] = [
@@ -137,16 +134,7 @@ impl Server<'_> {
 }
 
 async fn log_in(target: &ConnectTarget, user: &str, credential: &Credential) -> Result<Connected, ConnectError> {
-    let login = LoginRequest {
-        user: user.as_bytes(),
-        credential,
-        database: None,
-        collation: COLLATION,
-        capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
-        attributes: b"\x0cprogram_name\x08holdfast",
-        max_packet_size: 1 << 24,
-    };
-    connect(target, &login).await
+    connect(target, &LoginRequest::own(user, credential)).await
 }
 
 /// The first row of the answer.
