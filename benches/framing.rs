@@ -1,28 +1,16 @@
 //! Finding where responses end: a point select whole, and a 1 MB result as it comes, 16 KiB at a time.
 
-use bytes::BytesMut;
+mod answers;
+
+use answers::result;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdfast::wire::command::Answer;
-use holdfast::wire::packet::write_packet;
 use holdfast::wire::response::{Scanner, Shape, Step};
 use std::hint::black_box;
 
 const SHAPE: Shape = Shape { deprecate_eof: true, optional_metadata: false };
 /// One read of the proxy.
 const READ: usize = 16 * 1024;
-
-/// A text result of one column with rows of `bytes` each.
-fn result(rows: usize, bytes: usize) -> BytesMut {
-    let (mut out, mut sequence) = (BytesMut::new(), 1);
-    let row = [&[0xFC, bytes as u8, (bytes >> 8) as u8][..], &vec![b'r'; bytes]].concat();
-    write_packet(&mut out, &mut sequence, &[1]);
-    write_packet(&mut out, &mut sequence, &[b'd'; 48]);
-    for _ in 0..rows {
-        write_packet(&mut out, &mut sequence, &row);
-    }
-    write_packet(&mut out, &mut sequence, &[0xFE, 0, 0, 2, 0, 0, 0]);
-    out
-}
 
 /// Scans `response` in reads of `READ` bytes; answers the packets that said something.
 fn scan(response: &[u8]) -> usize {

@@ -3,14 +3,15 @@
 //! The time of a point select is mostly the kernel's: four system calls and two wake-ups of the peers, which run in the
 //! same thread. `bare` copies the same bytes with nothing in between, for the difference.
 
-use bytes::BytesMut;
+mod answers;
+
+use answers::result;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdfast::classify::{Dialect, classify};
 use holdfast::relay::{Ended, Relay, Said};
 use holdfast::session::{Session, Slot};
 use holdfast::transport::{Channel, Io};
 use holdfast::wire::command::Answer;
-use holdfast::wire::packet::write_packet;
 use holdfast::wire::response::Shape;
 use holdfast::wire::session_track::Tracking;
 use std::hint::black_box;
@@ -20,18 +21,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 const SHAPE: Shape = Shape { deprecate_eof: true, optional_metadata: false };
-
-fn result(rows: usize, bytes: usize) -> BytesMut {
-    let (mut out, mut sequence) = (BytesMut::new(), 1);
-    let row = [&[0xFC, bytes as u8, (bytes >> 8) as u8][..], &vec![b'r'; bytes]].concat();
-    write_packet(&mut out, &mut sequence, &[1]);
-    write_packet(&mut out, &mut sequence, &[b'd'; 48]);
-    for _ in 0..rows {
-        write_packet(&mut out, &mut sequence, &row);
-    }
-    write_packet(&mut out, &mut sequence, &[0xFE, 0, 0, 2, 0, 0, 0]);
-    out
-}
 
 /// Both ends of a loopback connection.
 async fn pair() -> (TcpStream, TcpStream) {

@@ -27,35 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use crate::types::SslMode;
 pub use certificate::{common_name, not_after};
-
-/// MySQL's ssl-mode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never TLS.
-    Disabled,
-    /// TLS where the peer has it.
-    #[default]
-    Preferred,
-    /// TLS always.
-    Required,
-    /// The peer's certificate is signed by the CA.
-    VerifyCa,
-    /// And it is the peer's own.
-    VerifyIdentity,
-}
-
-impl SslMode {
-    /// True if a connection without TLS is refused.
-    pub fn requires_tls(self) -> bool {
-        matches!(self, Self::Required | Self::VerifyCa | Self::VerifyIdentity)
-    }
-
-    /// True if the peer's certificate is checked against a CA.
-    pub fn verifies(self) -> bool {
-        matches!(self, Self::VerifyCa | Self::VerifyIdentity)
-    }
-}
 
 /// PEM files of one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,7 @@ use holdfast::backend::ConnectError;
 use mysql_async::prelude::Queryable;
 use mysql_async::{ChangeUserOpts, Conn, OptsBuilder};
 use proxy::{Client, Options, Proxy, SOON, cluster};
-use std::process::Command;
-use testbed::{Server, ServerOptions, Testbed, until};
+use testbed::{Flavor, Server, ServerOptions, cli, until};
 
 const TLS: &str = "--ssl-mode=REQUIRED";
 const PLAIN: &str = "--ssl-mode=DISABLED";
@@ -17,20 +16,7 @@ const KEY: &str = "--get-server-public-key";
 
 /// What the mysql program prints, or its error.
 fn mysql(port: u16, user: &str, password: &str, options: &[&str], sql: &str) -> Result<String, String> {
-    let out = Command::new(Testbed::get().path("mysql", "MYSQL"))
-        .args(["--no-defaults", "--protocol=TCP", "-h127.0.0.1", "--connect-timeout=20", "-N", "-B"])
-        .arg(format!("-P{port}"))
-        .arg(format!("-u{user}"))
-        .arg(format!("--plugin-dir={}", Testbed::get().path("mysql", "MYSQL_PLUGINS").display()))
-        .args(options)
-        .args(["-e", sql])
-        .env("MYSQL_PWD", password)
-        .output()
-        .unwrap();
-    match out.status.success() {
-        true => Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned()),
-        false => Err(String::from_utf8_lossy(&out.stderr).trim_end().to_owned()),
-    }
+    cli(Flavor::MySql, port, (user, password), options, sql)
 }
 
 /// A server with a schema for each name that tests route by.

@@ -21,6 +21,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 pub(super) const LOGIN_PACKET_MAX: usize = 64 * 1024;
 /// Sent where the client's collation does not fit the handshake's byte: utf8mb4_general_ci, known to every server.
 const UTF8MB4: u8 = 45;
+/// Connection attributes of the proxy's own logins: `program_name` = `holdfast`.
+const OWN_ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
 /// TCP keepalive towards servers: idle time and interval.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -56,21 +58,16 @@ pub struct LoginRequest<'a> {
     pub max_packet_size: u32,
 }
 
-/// Connection attributes of the proxy's own: `program_name` = `holdfast`.
-const ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
-/// utf8mb4_general_ci: known to every server.
-const COLLATION: u16 = 45;
-
 impl<'a> LoginRequest<'a> {
-    /// A login of the proxy's own, for questions of its own.
-    pub fn own(user: &'a [u8], credential: &'a Credential) -> Self {
+    /// A login of the proxy's own, to ask a server something: no schema, and no more than that takes.
+    pub fn own(user: &'a str, credential: &'a Credential) -> Self {
         Self {
-            user,
+            user: user.as_bytes(),
             credential,
             database: None,
-            collation: COLLATION,
+            collation: u16::from(UTF8MB4),
             capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
-            attributes: ATTRIBUTES,
+            attributes: OWN_ATTRIBUTES,
             max_packet_size: 1 << 24,
         }
     }

@@ -250,27 +250,14 @@ impl BackendConnection {
     pub async fn whole_answer(&mut self, sql: &[u8], max: usize) -> Result<Option<(Bytes, u64)>, BringError> {
         let packet = self.query_packet(sql);
         self.send(&packet).await?;
-        let mut scanner = Scanner::new(Answer::Results, self.shape);
         let mut whole = BytesMut::new();
-        loop {
-            while let Step::Packet { .. } =
-                scanner.scan(&self.channel.input).map_err(|e| BringError::Broken(e.to_string()))?
-            {}
-            let n = scanner.passed();
+        let keep = |bytes: &[u8]| {
             if whole.len() <= max {
-                whole.extend_from_slice(&self.channel.input[..n]);
+                whole.extend_from_slice(bytes);
             }
-            self.channel.input.advance(n);
-            scanner.consumed(n);
-            if scanner.is_done() {
-                break;
-            }
-            if let Ok(0) | Err(_) = self.channel.fill().await {
-                return Err(BringError::Broken("connection closed".to_owned()));
-            }
-        }
-        self.channel.release();
-        Ok((whole.len() <= max).then(|| (whole.freeze(), scanner.rows)))
+        };
+        let rows = self.read(Answer::Results, |_, _| {}, keep).await?;
+        Ok((whole.len() <= max).then(|| (whole.freeze(), rows)))
     }
 
     /// Runs a statement of the proxy's own that answers OK. Answers the OK payload.
@@ -309,15 +296,31 @@ impl BackendConnection {
     /// Reads a command's whole answer and gives back the first packet that says something, ERR included. Answers of
     /// commands that were sent together are read one by one. Not cancel safe.
     pub async fn answer(&mut self, answer: Answer) -> Result<(Kind, Bytes), BringError> {
-        let mut scanner = Scanner::new(answer, self.shape);
         let mut first = None;
+        let say = |kind, payload: &[u8]| {
+            first.get_or_insert_with(|| (kind, Bytes::copy_from_slice(payload)));
+        };
+        self.read(answer, say, |_| {}).await?;
+        first.ok_or_else(|| BringError::Broken("no answer".to_owned()))
+    }
+
+    /// Reads a command's whole answer: `said` gets the payload of each packet that says something, `passed` all bytes as they
+    /// come. Answers how many rows it has. Not cancel safe.
+    async fn read(
+        &mut self,
+        answer: Answer,
+        mut said: impl FnMut(Kind, &[u8]),
+        mut passed: impl FnMut(&[u8]),
+    ) -> Result<u64, BringError> {
+        let mut scanner = Scanner::new(answer, self.shape);
         loop {
             while let Step::Packet { kind, start, end } =
                 scanner.scan(&self.channel.input).map_err(|e| BringError::Broken(e.to_string()))?
             {
-                first.get_or_insert_with(|| (kind, Bytes::copy_from_slice(&self.channel.input[start + HEADER..end])));
+                said(kind, &self.channel.input[start + HEADER..end]);
             }
             let n = scanner.passed();
+            passed(&self.channel.input[..n]);
             self.channel.input.advance(n);
             scanner.consumed(n);
             if scanner.is_done() {
@@ -328,7 +331,7 @@ impl BackendConnection {
             }
         }
         self.channel.release();
-        first.ok_or_else(|| BringError::Broken("no answer".to_owned()))
+        Ok(scanner.rows)
     }
 }
 

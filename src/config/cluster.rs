@@ -263,7 +263,7 @@ fn read_tls(section: &Section) -> BackendTlsConfig {
     check_pair(section);
     // A mode that could not be read says nothing about what belongs to it.
     if written.is_some() || !section.has("mode") {
-        let verifies = mode >= SslMode::VerifyCa;
+        let verifies = mode.verifies();
         if verifies && !section.has("ca") {
             section.refuse("mode", "the servers' certificates cannot be verified without ca: write ca = \"….pem\"");
         }

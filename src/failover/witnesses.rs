@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// The proxy's own way to the servers.
 pub struct Access {
     /// Account name. It needs REPLICATION CLIENT and REPLICATION SLAVE.
-    pub user: Vec<u8>,
+    pub user: String,
     /// Its password.
     pub credential: Credential,
     /// TLS towards the servers.

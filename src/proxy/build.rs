@@ -2,7 +2,7 @@
 
 use super::pods;
 use crate::accounts::{AccountFile, AccountsConfig, Credential, Sealer};
-use crate::config::{AccountSource, ClientTlsMode, ClusterConfig, ListenerConfig, RoleHint, Source, SslMode};
+use crate::config::{AccountSource, ClientTlsMode, ClusterConfig, ListenerConfig, RoleHint, Source};
 use crate::frontend::ledger::Ledger;
 use crate::tls::{self, BackendTls, ListenerTls, TlsFiles};
 use crate::topology::{self, kubernetes::Hub};
@@ -75,15 +75,8 @@ pub(super) fn ledger(listener: &ListenerConfig, sealer: &Arc<Sealer>) -> Result<
 
 /// TLS towards a cluster's servers. Blocking.
 pub(super) fn backend_tls(config: &ClusterConfig) -> Result<BackendTls> {
-    let mode = match config.tls.mode {
-        SslMode::Disabled => tls::SslMode::Disabled,
-        SslMode::Preferred => tls::SslMode::Preferred,
-        SslMode::Required => tls::SslMode::Required,
-        SslMode::VerifyCa => tls::SslMode::VerifyCa,
-        SslMode::VerifyIdentity => tls::SslMode::VerifyIdentity,
-    };
     let files = TlsFiles { cert: config.tls.cert.clone(), key: config.tls.key.clone(), ca: config.tls.ca.clone() };
-    BackendTls::backend(mode, files).with_context(|| format!("cluster {}: TLS", config.name))
+    BackendTls::backend(config.tls.mode, files).with_context(|| format!("cluster {}: TLS", config.name))
 }
 
 /// TLS towards a listener's clients. Blocking.

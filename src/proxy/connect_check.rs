@@ -161,7 +161,7 @@ impl Server<'_> {
 }
 
 async fn log_in(target: &ConnectTarget, user: &str, credential: &Credential) -> Result<Connected, ConnectError> {
-    connect(target, &LoginRequest::own(user.as_bytes(), credential)).await
+    connect(target, &LoginRequest::own(user, credential)).await
 }
 
 /// The first row of the answer.

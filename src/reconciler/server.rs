@@ -12,10 +12,6 @@ use crate::wire::capabilities::Capabilities;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connection attributes as the login sends them: `program_name` = `holdfast`.
-const ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
-/// utf8mb4_general_ci: known to every server.
-const COLLATION: u16 = 45;
 /// Longest answer taken, bytes. A GTID set is far shorter unless somebody writes with random ids.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -57,15 +53,7 @@ impl Session {
     pub async fn open(access: &Access, address: &Address) -> Result<Self, Failure> {
         let target =
             ConnectTarget { address: address.clone(), tls: access.tls.clone(), connect_timeout: access.deadline };
-        let login = LoginRequest {
-            user: access.user.as_bytes(),
-            credential: &access.credential,
-            database: None,
-            collation: COLLATION,
-            capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
-            attributes: ATTRIBUTES,
-            max_packet_size: 1 << 24,
-        };
+        let login = LoginRequest::own(&access.user, &access.credential);
         let connected = connect(&target, &login).await.map_err(|error| connect_failure(&error))?;
         Ok(Self { channel: connected.channel, capabilities: connected.capabilities, thread_id: connected.thread_id })
     }

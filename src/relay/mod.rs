@@ -134,11 +134,15 @@ impl Relay<'_> {
     pub async fn run(&mut self, answer: Answer, shape: Shape, said: &mut Said) -> Ended {
         let mut scanner = Scanner::new(answer, shape);
         said.next_sequence = 1;
+        // Some of it may have come together with the answer to what was sent before.
+        let mut is_there = !self.backend.input.is_empty();
         while !scanner.is_done() {
-            match self.wait_backend(said).await {
-                Waited::Bytes => {}
-                Waited::BackendGone => return Ended::BackendLost { clean: scanner.takes_error() },
-                Waited::ClientGone => return Ended::ClientLost,
+            if !std::mem::take(&mut is_there) {
+                match self.wait_backend(said).await {
+                    Waited::Bytes => {}
+                    Waited::BackendGone => return Ended::BackendLost { clean: scanner.takes_error() },
+                    Waited::ClientGone => return Ended::ClientLost,
+                }
             }
             if let Some(ended) = self.scan_and_forward(&mut scanner, shape, said).await {
                 return ended;

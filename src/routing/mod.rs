@@ -38,6 +38,31 @@ pub struct Route {
     pub fresh: bool,
 }
 
+/// What of a command decides its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// The statement that it is, or that it prepares or executes.
+    pub statement: Classified,
+    /// It prepares the statement only: nothing is read.
+    pub prepares: bool,
+    /// The connection it must use, whatever the statement.
+    pub only: Option<Slot>,
+    /// It changes nothing on the server that matters if it is sent again.
+    pub repeatable: bool,
+}
+
+/// Chooses the connection for `command`; `listener`: how fresh reads are by default.
+#[inline]
+pub fn route_command(mode: Mode, listener: Consistency, session: &Session, command: Command) -> Route {
+    let Command { statement, prepares, only, repeatable } = command;
+    if let Some(slot) = only {
+        return Route { slot, repeatable, fresh: false };
+    }
+    let route = route(mode, listener, session, statement);
+    let repeatable = route.repeatable || (repeatable && session.transaction().is_none());
+    Route { slot: route.slot, repeatable, fresh: route.fresh && !prepares }
+}
+
 /// Chooses the connection for `statement`; `listener`: how fresh reads are by default.
 #[inline]
 pub fn route(mode: Mode, listener: Consistency, session: &Session, statement: Classified) -> Route {

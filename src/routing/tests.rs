@@ -130,3 +130,29 @@ fn consistency_decides_where_reads_may_go() {
     session.observe_status(Slot::Follower, STATUS_AUTOCOMMIT | STATUS_IN_TRANS);
     assert_eq!(go(&session, Strong, "SELECT 1"), (Slot::Follower, false), "in its transaction");
 }
+
+#[test]
+fn a_command_goes_where_its_statement_goes_unless_it_is_bound() {
+    let mut session = session();
+    session.observe_status(Slot::Primary, STATUS_AUTOCOMMIT);
+    let statement = |sql: &str| classify(sql.as_bytes(), Dialect::default());
+    let read = Command { statement: statement("SELECT 1"), prepares: false, only: None, repeatable: false };
+    let write = Command { statement: statement("DELETE FROM t"), ..read };
+    let (primary, follower) = (Slot::Primary, Slot::Follower);
+    // (command, slot, repeatable, fresh)
+    let table = [
+        (read, follower, true, true),
+        (Command { prepares: true, ..read }, follower, true, false),
+        (Command { only: Some(primary), ..read }, primary, false, false),
+        (Command { only: Some(follower), repeatable: true, ..write }, follower, true, false),
+        (write, primary, false, false),
+        (Command { repeatable: true, ..write }, primary, true, false),
+    ];
+    for (command, slot, repeatable, fresh) in table {
+        let route = route_command(Mode::Split, Consistency::Session, &session, command);
+        assert_eq!(route, Route { slot, repeatable, fresh }, "{command:?}");
+    }
+    session.observe_status(primary, STATUS_AUTOCOMMIT | STATUS_IN_TRANS);
+    let inside = route_command(Mode::Split, Consistency::Session, &session, Command { repeatable: true, ..write });
+    assert_eq!(inside, Route { slot: primary, repeatable: false, fresh: false }, "nothing is repeated alone there");
+}

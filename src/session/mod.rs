@@ -9,6 +9,7 @@ mod commits;
 mod observed;
 mod pins;
 mod recorder;
+mod replayed;
 mod statements;
 mod trace;
 mod variables;
@@ -16,6 +17,7 @@ mod written;
 
 pub use pins::{Pin, Pins};
 pub use recorder::{AnswerDigest, Recorded, Recorder, repeats};
+pub use replayed::{REOPENING, Replayed};
 pub use statements::{Remote, Statement, Statements};
 pub use trace::Trace;
 pub use variables::{Set, Variables, numeric};

@@ -134,7 +134,16 @@ impl Recorder {
 
     /// The whole transaction so far, if it can be run again.
     pub fn complete(&self) -> Option<Vec<Arc<Recorded>>> {
-        (!self.spoilt && !self.statements.is_empty()).then(|| self.statements.clone())
+        self.is_complete().then(|| self.statements.clone())
+    }
+
+    /// A transaction was lost with its connection: can it be run again, and is that all that was lost?
+    pub fn can_be_run_again(&self, session: &Session) -> bool {
+        session.transaction().is_none() && session.pins().lost_with_connection().is_none() && self.is_complete()
+    }
+
+    fn is_complete(&self) -> bool {
+        !self.spoilt && !self.statements.is_empty()
     }
 }
 
@@ -160,6 +169,22 @@ mod tests {
         recorder.clear();
         recorder.push(Some(statement(1)));
         assert_eq!(recorder.complete().map(|all| all.len()), Some(1));
+    }
+
+    #[test]
+    fn a_transaction_can_be_run_again_once_it_is_lost_if_nothing_else_was() {
+        use crate::classify::Dialect;
+        use crate::session::Pin;
+        use crate::wire::session_track::{STATUS_AUTOCOMMIT, STATUS_IN_TRANS};
+        let (mut session, mut recorder) = (Session::new(None, Dialect::default(), 1), Recorder::new(1000));
+        assert!(!recorder.can_be_run_again(&session), "none was open");
+        recorder.push(Some(statement(1)));
+        assert!(recorder.can_be_run_again(&session));
+        session.observe_status(Slot::Primary, STATUS_AUTOCOMMIT | STATUS_IN_TRANS);
+        assert!(!recorder.can_be_run_again(&session), "it is not lost");
+        session.observe_status(Slot::Primary, STATUS_AUTOCOMMIT);
+        session.pin(Pin::TemporaryTable);
+        assert!(!recorder.can_be_run_again(&session), "so is a temporary table");
     }
 
     #[test]

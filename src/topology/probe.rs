@@ -18,11 +18,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Connection attributes as the login sends them: `program_name` = `holdfast`.
-const ATTRIBUTES: &[u8] = b"\x0cprogram_name\x08holdfast";
-/// utf8mb4_general_ci: known to every server.
-const COLLATION: u16 = 45;
-
 /// How fast to ask; shared by all probers of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
@@ -148,16 +143,7 @@ impl Prober {
             tls: settings.tls.clone(),
             connect_timeout: settings.probe.timeout,
         };
-        let login = LoginRequest {
-            user: settings.account.user.as_bytes(),
-            credential,
-            database: None,
-            collation: COLLATION,
-            capabilities: Capabilities::LOGIN | Capabilities::DEPRECATE_EOF,
-            attributes: ATTRIBUTES,
-            max_packet_size: 1 << 24,
-        };
-        connect(&target, &login).await
+        connect(&target, &LoginRequest::own(&settings.account.user, credential)).await
     }
 }
 

@@ -51,6 +51,35 @@ impl ClusterId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub u32);
 
+/// MySQL's `--ssl-mode` (reference manual, "Command Options for Encrypted Connections"): each mode asks for more than the one
+/// before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SslMode {
+    /// Never TLS.
+    Disabled,
+    /// TLS where the peer has it.
+    #[default]
+    Preferred,
+    /// TLS or nothing; the peer's certificate is not checked.
+    Required,
+    /// The peer's certificate must be signed by the CA.
+    VerifyCa,
+    /// And it must be the peer's own.
+    VerifyIdentity,
+}
+
+impl SslMode {
+    /// True if a connection without TLS is refused.
+    pub fn requires_tls(self) -> bool {
+        matches!(self, Self::Required | Self::VerifyCa | Self::VerifyIdentity)
+    }
+
+    /// True if the peer's certificate is checked against a CA.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyIdentity)
+    }
+}
+
 /// How fresh a client's reads are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Consistency {

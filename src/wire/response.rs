@@ -16,11 +16,14 @@
 //! ERR, a LOCAL INFILE request, a PREPARE's OK) must be whole before they pass and are handed out; of all others, what has
 //! arrived may pass at once.
 
+mod prepared;
+
 use super::Malformed;
 use super::command::Answer;
 use super::lenenc::Reader;
 use super::packet::{FRAME_MAX, HEADER, Header};
 use super::session_track::{STATUS_CURSOR_EXISTS, STATUS_MORE_RESULTS};
+pub use prepared::Prepared;
 
 /// What of the connection's capabilities decides the shape of responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -353,50 +356,6 @@ pub fn status(kind: Kind, payload: &[u8]) -> Result<u16, Malformed> {
     reader.lenenc()?;
     reader.lenenc()?;
     reader.u16()
-}
-
-/// The OK of COM_STMT_PREPARE ("COM_STMT_PREPARE_OK").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prepared {
-    /// The backend's id of the statement.
-    pub id: u32,
-    /// Columns of its result.
-    pub columns: u16,
-    /// Parameters.
-    pub parameters: u16,
-    /// Definitions follow (always, without CLIENT_OPTIONAL_RESULTSET_METADATA).
-    pub described: bool,
-}
-
-impl Prepared {
-    /// Reads the payload.
-    pub fn read(payload: &[u8], shape: Shape) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(payload);
-        reader.u8()?;
-        let id = reader.u32()?;
-        let columns = reader.u16()?;
-        let parameters = reader.u16()?;
-        let described = match shape.optional_metadata {
-            true => {
-                reader.take(3)?;
-                reader.u8()? != 0
-            }
-            false => true,
-        };
-        Ok(Self { id, columns, parameters, described })
-    }
-
-    /// How many packets of definitions and EOFs follow.
-    fn definitions(&self, shape: Shape) -> u64 {
-        if !self.described {
-            return 0;
-        }
-        let group = |n: u16| match n {
-            0 => 0,
-            n => u64::from(n) + u64::from(!shape.deprecate_eof),
-        };
-        group(self.parameters) + group(self.columns)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The port under test: lets clients in, then moves bytes.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::testbed::{Port, Server, Testbed};
+use crate::testbed::{Flavor, Port, Server, Testbed, cli};
 use bytes::{Buf, Bytes};
 use holdfast::accounts::{Accounts, AccountsConfig, Credential, Failures, RsaKey, Sealer, ServiceAccount};
 use holdfast::backend::{ConnectTarget, Connected, LoginRequest, connect};
@@ -17,7 +17,6 @@ use holdfast::transport::{Channel, Io};
 use holdfast::types::SessionId;
 use holdfast::wire::capabilities::Capabilities;
 use std::io::Write;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -291,39 +290,10 @@ impl Listening for Server {
 
 /// The first value the mysql CLI gets, or what it says.
 pub fn mysql(to: &impl Listening, user: &str, password: &str, options: &[&str], sql: &str) -> Result<String, String> {
-    cli(&Testbed::get().path("mysql", "MYSQL"), to, user, password, options, sql)
+    cli(Flavor::MySql, to.listening(), (user, password), options, sql)
 }
 
 /// The same with the mariadb CLI.
 pub fn mariadb(to: &impl Listening, user: &str, password: &str, options: &[&str], sql: &str) -> Result<String, String> {
-    cli(&Testbed::get().path("mariadb", "MARIADB"), to, user, password, options, sql)
-}
-
-fn cli(
-    program: &std::path::Path,
-    to: &impl Listening,
-    user: &str,
-    password: &str,
-    options: &[&str],
-    sql: &str,
-) -> Result<String, String> {
-    // An unpacked client looks for its login plugins in the wrong place.
-    let plugins = match program.ends_with("mariadb") {
-        true => Testbed::get().path("mariadb", "MARIADB_PLUGINS"),
-        false => Testbed::get().path("mysql", "MYSQL_PLUGINS"),
-    };
-    let out = Command::new(program)
-        .args(["--no-defaults", "--protocol=TCP", "-h127.0.0.1", "--connect-timeout=10", "-N", "-B"])
-        .arg(format!("-P{}", to.listening()))
-        .arg(format!("-u{user}"))
-        .arg(format!("--plugin-dir={}", plugins.display()))
-        .args(options)
-        .args(["-e", sql])
-        .env("MYSQL_PWD", password)
-        .output()
-        .unwrap();
-    match out.status.success() {
-        true => Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned()),
-        false => Err(String::from_utf8_lossy(&out.stderr).trim_end().to_owned()),
-    }
+    cli(Flavor::MariaDb, to.listening(), (user, password), options, sql)
 }

@@ -4,14 +4,14 @@ use super::plant::Plant;
 use super::shell::{Conn, Shell, Unavailable, transaction_lost};
 use super::world::{LinkState, Time};
 use bytes::{Buf, Bytes, BytesMut};
+pub use holdfast::backend::observe;
 use holdfast::error::{ClientError, ErrorKind};
 use holdfast::routing::{self, Turn};
-use holdfast::session::{Pin, Session, Slot};
+use holdfast::session::{Pin, Slot};
 use holdfast::types::{BackendId, Term};
 use holdfast::wire::command::Answer;
 use holdfast::wire::packet::HEADER;
 use holdfast::wire::response::{Kind, Scanner, Shape, Step};
-use holdfast::wire::session_track::Ok as OkPacket;
 use std::time::Duration;
 
 /// A proof that is older does not carry a statement while there is doubt (ms).
@@ -354,14 +354,4 @@ impl Shell {
 pub enum Own {
     Broken,
     Refused,
-}
-
-/// Tells the session what an OK of the shell's own statement said.
-pub fn observe(session: &mut Session, slot: Slot, ok: &[u8]) {
-    if let Ok(ok) = OkPacket::read(ok) {
-        session.observe_status(slot, ok.status);
-        for change in ok.changes() {
-            session.observe_change(slot, change);
-        }
-    }
 }

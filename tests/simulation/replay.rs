@@ -4,28 +4,15 @@ use super::plant::Plant;
 use super::shell::{Ended, Request, Said, Shell, Unavailable, sum, transaction_lost, with_id};
 use super::world::Time;
 use bytes::Bytes;
-use holdfast::classify::{Class, Classified, Flags, Hint};
+use holdfast::classify::{Classified, Flags, Hint};
 use holdfast::error::{ClientError, ErrorKind};
-use holdfast::session::{Recorded, Slot};
+use holdfast::session::{REOPENING, Recorded, Replayed, Slot};
 use holdfast::wire::command::Answer;
 use std::sync::Arc;
 
-/// A transaction may write: it is opened under a lane.
-const LANED: Classified = Classified { class: Class::Begin { read_only: false }, flags: Flags::NONE, hint: Hint::None };
-
-/// How a replay ended.
-enum Replayed {
-    Same,
-    Different,
-    Lost,
-}
-
 impl Shell {
     pub fn is_replayable(&self, error: &ClientError) -> bool {
-        error.kind == ErrorKind::TransactionLost
-            && self.session.transaction().is_none()
-            && self.session.pins().lost_with_connection().is_none()
-            && self.recorder.complete().is_some()
+        error.kind == ErrorKind::TransactionLost && self.recorder.can_be_run_again(&self.session)
     }
 
     /// Runs the lost transaction again.
@@ -64,7 +51,7 @@ impl Shell {
     }
 
     async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
-        if self.w.borrow().setup.exactly_once && !self.ready_lane(LANED).await {
+        if self.w.borrow().setup.exactly_once && !self.ready_lane(REOPENING).await {
             return Replayed::Lost;
         }
         for recorded in statements {
@@ -73,10 +60,7 @@ impl Shell {
                 other => return other,
             }
         }
-        match self.session.transaction() {
-            Some(Slot::Primary) => Replayed::Same,
-            Some(Slot::Follower) | None => Replayed::Different,
-        }
+        Replayed::transaction(&self.session)
     }
 
     async fn replay_statement(&mut self, recorded: &Recorded) -> Replayed {
@@ -105,7 +89,6 @@ impl Shell {
         let committed = self.session.take_committed();
         self.lane_answered(&committed);
         let told = self.digest.take().unwrap_or_default();
-        let same = sum(&told) == recorded.answer || self.has(Plant::BlindReplay);
-        if same { Replayed::Same } else { Replayed::Different }
+        if self.has(Plant::BlindReplay) { Replayed::Same } else { Replayed::statement(recorded, sum(&told)) }
     }
 }

@@ -3,15 +3,16 @@
 //!
 //! | step | decided by |
 //! | --- | --- |
-//! | what a statement is, where it goes | `classify`, `routing::route` |
+//! | what a command is, where it goes | `classify`, `routing::route_command` |
 //! | whether the kept connection still leads there | `routing::primary`, `routing::serves_reads`, `routing::choose` |
 //! | whether a read is fresh there | `session::Written`, `routing::freshness` |
 //! | where an answer ends, what it says | `wire::response::Scanner`, `Session::observe_*` |
 //! | what a lost answer means | `failover::fate`, `failover::LaneRecord` |
-//! | whether a transaction can be run again | `session::Recorder` |
+//! | whether a transaction can be run again, and went the same | `session::Recorder`, `session::Replayed` |
 //!
 //! A [`Plant`] leaves one of them out.
 
+mod parts;
 mod relay;
 
 use super::plant::Plant;
@@ -20,95 +21,22 @@ use bytes::{Bytes, BytesMut};
 use holdfast::classify::{Class, Classified, Flags};
 use holdfast::error::{ClientError, ErrorKind};
 use holdfast::failover::fate::Lost;
-use holdfast::failover::{Held, LaneRecord, fate, refusal};
+use holdfast::failover::{Held, fate, refusal};
 use holdfast::routing::{self, Mode, Route};
 use holdfast::session::{Recorded, Recorder, Session, Slot, repeats};
 use holdfast::types::{BackendId, StatementId, Term};
 use holdfast::wire::command::Answer;
 use holdfast::wire::err::client_error;
+use holdfast::wire::execute::STATEMENT_ID;
 use holdfast::wire::packet::{HEADER, write_packet};
-use holdfast::wire::response::{Kind, Prepared, Shape};
+use holdfast::wire::response::{Kind, Prepared};
+pub use parts::{Attempt, Conn, Ended, Lane, Reply, Request, Said, Unavailable};
 
 /// After a change of the primary, what is under way on the old one may still be answered for so long (µs).
 const LAST_ANSWERS: Time = 2_000_000;
 
 /// A change of the primary that is younger need not have been seen by a statement on its way (µs).
 const UNSEEN_CHANGE: Time = 10_000;
-
-/// A connection to a server.
-pub struct Conn {
-    pub link: usize,
-    pub backend: BackendId,
-    pub term: Term,
-    pub thread: u32,
-    pub epoch: u64,
-    pub variables: u64,
-    pub autocommit: bool,
-    pub insert_id: u64,
-    pub tracks_gtids: bool,
-    pub shape: Shape,
-}
-
-/// The lane of the primary's connection.
-pub struct Lane {
-    pub record: LaneRecord,
-    pub number: u16,
-    pub generation: u64,
-    pub backend: BackendId,
-    pub thread: u32,
-    pub under_way: Option<Time>,
-}
-
-/// A command of the client's.
-#[derive(Clone)]
-pub struct Request {
-    pub packet: Bytes,
-    pub answer: Answer,
-    pub statement: Classified,
-    pub prepared: Option<StatementId>,
-    /// The id that the answer to PREPARE gets.
-    pub new_id: u32,
-    pub only: Option<Slot>,
-    pub repeatable: bool,
-}
-
-/// What the client gets.
-pub struct Reply {
-    pub bytes: Vec<u8>,
-    /// The session is over, for this reason.
-    pub ended: Option<ErrorKind>,
-    /// What was prepared, where.
-    pub prepared: Option<(Slot, Prepared)>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Said {
-    pub errno: Option<u16>,
-    pub prepared: Option<Prepared>,
-    pub plain_eof: bool,
-    pub forwarded: usize,
-    pub next_sequence: u8,
-}
-
-pub enum Ended {
-    Done,
-    Withheld { packet: Bytes },
-    Lost { clean: bool },
-    Malformed,
-}
-
-pub enum Attempt {
-    Done,
-    Again(Slot),
-    Failed(ClientError, u8),
-    Refused(Bytes),
-    End(ErrorKind),
-}
-
-/// Why there is no connection.
-pub enum Unavailable {
-    Error(ClientError),
-}
 
 pub struct Shell {
     pub w: Shared,
@@ -175,17 +103,9 @@ impl Shell {
             self.recorder.begin(self.session.insert_id());
         }
         let listener = self.w.borrow().setup.consistency;
-        let route = match request.only {
-            Some(slot) => Route { slot, repeatable: request.repeatable, fresh: false },
-            None => {
-                let route = routing::route(Mode::Split, listener, &self.session, request.statement);
-                Route {
-                    fresh: route.fresh && request.answer != Answer::Prepared,
-                    repeatable: route.repeatable || (request.repeatable && self.session.transaction().is_none()),
-                    ..route
-                }
-            }
-        };
+        let Request { answer, statement, only, repeatable, .. } = request;
+        let command = routing::Command { statement, prepares: answer == Answer::Prepared, only, repeatable };
+        let route = routing::route_command(Mode::Split, listener, &self.session, command);
         let route = match request.statement.class == Class::Write && request.statement.flags == Flags::IMPURE {
             true if self.has(Plant::UnknownToFollower) => Route { slot: Slot::Follower, ..route },
             _ => route,
@@ -392,7 +312,7 @@ impl Shell {
 /// An execute's packet with the server's id.
 pub fn with_id(packet: &[u8], id: u32) -> Bytes {
     let mut packet = BytesMut::from(packet);
-    packet[HEADER + 1..HEADER + 5].copy_from_slice(&id.to_le_bytes());
+    packet[HEADER..][STATEMENT_ID].copy_from_slice(&id.to_le_bytes());
     packet.freeze()
 }
 

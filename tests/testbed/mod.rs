@@ -21,6 +21,7 @@
 #![allow(dead_code, unused_imports, reason = "each test crate uses some of the testbed")]
 
 mod cable;
+mod cli;
 mod daemon;
 mod front;
 mod group;
@@ -38,6 +39,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use cable::Cable;
+pub use cli::cli;
 pub use daemon::{Daemon, StartError};
 pub use front::{HaProxy, HaProxyOptions, Router};
 pub use group::{Group, GroupOptions};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::kubernetes::KubernetesConfig;
 use crate::config::secret::Secret;
-use crate::types::Address;
+use crate::types::{Address, SslMode};
 
 /// `[[cluster]]`: one replication group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,22 +149,6 @@ pub struct BackendTlsConfig {
     pub cert: Option<PathBuf>,
     /// `key`: PEM. Present exactly when `cert` is.
     pub key: Option<PathBuf>,
-}
-
-/// MySQL's `--ssl-mode` (reference manual, "Command Options for Encrypted Connections").
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SslMode {
-    /// Plain.
-    Disabled,
-    /// TLS if the server offers it, else plain.
-    #[default]
-    Preferred,
-    /// TLS or nothing; the certificate is not checked.
-    Required,
-    /// The certificate must be signed by `ca`.
-    VerifyCa,
-    /// It must also name the host that was connected to.
-    VerifyIdentity,
 }
 
 /// `shared_*`: the connections to one server that sessions of listeners with `sharing` share.

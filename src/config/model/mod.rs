@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::network::Network;
-pub use crate::types::Consistency;
+pub use crate::types::{Consistency, SslMode};
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,18 +61,8 @@ impl ClientSession {
         if !was_open {
             self.recorder.begin(self.session.insert_id());
         }
-        let route = match request.only {
-            Some(slot) => Route { slot, repeatable: request.repeatable, fresh: false },
-            None => {
-                let listener = self.around.inside.gate.listener.config.consistency;
-                let route = routing::route(self.mode, listener, &self.session, request.statement);
-                Route {
-                    fresh: route.fresh && request.answer != Answer::Prepared,
-                    repeatable: route.repeatable || (request.repeatable && self.session.transaction().is_none()),
-                    ..route
-                }
-            }
-        };
+        let listener = self.around.inside.gate.listener.config.consistency;
+        let route = routing::route_command(self.mode, listener, &self.session, request.command());
         let said = self.attempts(request, route, started).await?;
         if self.session.transaction() == Some(Slot::Follower) && request.statement.flags.contains(Flags::LAST_INSERT_ID)
         {

@@ -11,14 +11,13 @@
 //! transaction. What it can't be run again for: state outside the transaction that its statements may have used or changed (SET, USE, XA,
 //! LOAD DATA LOCAL, cursors, long data, several statements in one), and everything that pins a session to its connection.
 
+use super::ClientSession;
 use super::checkout::{Unavailable, transaction_lost};
 use super::request::{PrepareFailed, Request};
-use super::{ClientSession, UNSEEN};
-use crate::classify::{Class, Classified};
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::relay::{Context256, DIGEST_MAX, Ended, Relay, Said};
-use crate::session::{AnswerDigest, Recorded, Slot, repeats};
+use crate::session::{AnswerDigest, REOPENING, Recorded, Replayed, Slot, repeats};
 use crate::topology::Hint;
 use crate::wire::capabilities::Capabilities;
 use crate::wire::command::Answer;
@@ -27,22 +26,6 @@ use crate::wire::packet::{HEADER, write_packet};
 use bytes::BytesMut;
 use std::sync::Arc;
 use tokio::time::Instant;
-
-/// Where the statement id stands in the packet of an execute.
-const STATEMENT_ID: std::ops::Range<usize> = HEADER + 1..HEADER + 5;
-
-/// What is run again is a transaction.
-const OPENS: Classified = Classified { class: Class::Begin { read_only: false }, ..UNSEEN };
-
-/// How a replay ended.
-enum Replayed {
-    /// Every answer was the same.
-    Same,
-    /// One was not: it can't go on.
-    Different,
-    /// The connection was lost.
-    Lost,
-}
 
 /// A digest to be told of an answer.
 pub(super) fn digest() -> Context256 {
@@ -115,9 +98,7 @@ impl ClientSession {
     pub(super) fn is_replayable(&self, request: &Request, error: &ClientError) -> bool {
         error.kind == ErrorKind::TransactionLost
             && !request.incoming.streamed
-            && self.session.transaction().is_none()
-            && self.session.pins().lost_with_connection().is_none()
-            && self.recorder.complete().is_some()
+            && self.recorder.can_be_run_again(&self.session)
     }
 
     /// Runs the lost transaction again. On an error it is lost for good, and nothing of it is left.
@@ -163,7 +144,7 @@ impl ClientSession {
     }
 
     async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
-        if self.ready_tracking(OPENS).await.is_err() {
+        if self.ready_tracking(REOPENING).await.is_err() {
             return Replayed::Lost;
         }
         for recorded in statements {
@@ -172,17 +153,14 @@ impl ClientSession {
                 other => return other,
             }
         }
-        match self.session.transaction() {
-            Some(Slot::Primary) => Replayed::Same,
-            Some(Slot::Follower) | None => Replayed::Different,
-        }
+        Replayed::transaction(&self.session)
     }
 
     async fn replay_statement(&mut self, recorded: &Recorded) -> Replayed {
         let mut packet = BytesMut::from(&*recorded.packet);
         if let Some(id) = recorded.prepared {
             match self.prepare_on(id, Slot::Primary).await {
-                Ok(remote) => packet[STATEMENT_ID].copy_from_slice(&remote.id.to_le_bytes()),
+                Ok(remote) => packet[HEADER..][wire::STATEMENT_ID].copy_from_slice(&remote.id.to_le_bytes()),
                 Err(PrepareFailed::Broken) => return Replayed::Lost,
                 Err(PrepareFailed::Refused(_) | PrepareFailed::Gone) => return Replayed::Different,
             }
@@ -225,6 +203,6 @@ impl ClientSession {
             connection.has_insert_id(said.insert_id);
         }
         connection.trace.answered(&session.take_committed(), false);
-        if finish(told) == recorded.answer { Replayed::Same } else { Replayed::Different }
+        Replayed::statement(recorded, finish(told))
     }
 }

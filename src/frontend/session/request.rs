@@ -4,6 +4,7 @@ use super::{End, Incoming};
 use crate::classify::Classified;
 use crate::error::ClientError;
 use crate::relay::Said;
+use crate::routing;
 use crate::session::Slot;
 use crate::types::StatementId;
 use crate::wire::command::Answer;
@@ -40,6 +41,13 @@ impl Request {
             only: None,
             repeatable: statement.repeats_alone(),
         }
+    }
+
+    /// As the router sees it.
+    #[inline]
+    pub fn command(&self) -> routing::Command {
+        let Self { answer, statement, only, repeatable, .. } = *self;
+        routing::Command { statement, prepares: answer == Answer::Prepared, only, repeatable }
     }
 }
 

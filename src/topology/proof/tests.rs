@@ -1,6 +1,9 @@
 //! Histories: who said what when, and what the snapshot makes of it. Through [`Picture`], because memory matters.
 
+mod groups;
 mod labels;
+mod pods;
+mod random;
 
 use crate::topology::picture::Picture;
 use crate::topology::proof::Now;
@@ -8,7 +11,6 @@ use crate::topology::report::*;
 use crate::topology::settings::{Limits, RoleHint, ServerEntry, Source};
 use crate::topology::snapshot::{Flavor, Serving, Topology};
 use crate::types::{Address, BackendId, ClusterName, Gtids, Role, Term};
-use proptest::prelude::*;
 use std::sync::Arc;
 
 const A: u32 = 0;
@@ -135,6 +137,10 @@ fn who(topology: &Topology) -> (Option<u32>, u64) {
 fn role(topology: &Topology, id: u32) -> (Role, bool) {
     let backend = topology.backend(BackendId(id)).unwrap();
     (backend.role, backend.serving == Serving::Yes)
+}
+
+fn kinds(topology: &Topology) -> Vec<&'static str> {
+    topology.conflicts.iter().map(|conflict| conflict.kind.as_str()).collect()
 }
 
 #[test]
@@ -326,133 +332,6 @@ fn lag_is_measured_and_does_not_renew_the_version() {
 }
 
 #[test]
-fn first_answers_of_a_group() {
-    // Views of A, B, C (empty: gone); the primary; followers that serve.
-    for (views, primary, followers) in [
-        (["PSS", "PSS", "PSS"], Some(A), "BC"),
-        (["PSS", "PSS", ""], Some(A), "B"),
-        // One member's own view is not enough.
-        (["PSS", "", ""], None, ""),
-        // Kill -9 of A, before and after it is expelled.
-        (["", "USS", "USS"], None, "BC"),
-        (["", "-PS", "-PS"], Some(B), "C"),
-        (["", "-PS", "USS"], None, "C"),
-        // A cut off from the others, who have gone on.
-        (["Puu", "-PS", "-PS"], Some(B), "C"),
-        (["Puu", "USS", "USS"], None, "BC"),
-        // A resumed, with its view of before.
-        (["PSS", "-PS", "-PS"], Some(B), "C"),
-        (["PSS", "-PS", ""], None, ""),
-        // Only a minority can be asked, and it is one.
-        (["", "", "uuS"], None, ""),
-        // Members that left in good order leave a view of one.
-        (["P--", "o", "o"], Some(A), ""),
-        (["P--", "-e-", "--e"], Some(A), ""),
-        // A member joins; one is in error.
-        (["PSr", "PSr", "PSr"], Some(A), "B"),
-        (["PSe", "PSe", "--e"], Some(A), "B"),
-        // Two views of one, the disaster of a group started twice: two majorities of their own.
-        (["P--", "-P-", ""], None, ""),
-        // Multi-primary mode.
-        (["PPP", "PPP", "PPP"], None, ""),
-        // Nobody has started the group: writable and alone is not enough here.
-        (["o--", "-o-", "--o"], None, ""),
-        // Between two primaries.
-        (["SPS", "PSS", "PSS"], None, "ABC"),
-        (["SPS", "SPS", "PSS"], Some(B), "AC"),
-    ] {
-        let mut world = World::of(3);
-        let said =
-            |id: u32| (id, if views[id as usize].is_empty() { gone() } else { Ok(member(id, views[id as usize])) });
-        let topology = world.at(1000, [said(A), said(B), said(C)]);
-        assert_eq!(topology.primary.map(|id| id.0), primary, "{views:?}: {}", topology.why);
-        let serving: String = topology.followers().map(|b| ["A", "B", "C"][b.id.0 as usize]).collect();
-        assert_eq!(serving, followers, "{views:?}");
-    }
-}
-
-#[test]
-fn a_group_primary_must_be_writable_itself() {
-    for broken in [Report { read_only: true, ..member(A, "PSS") }, offline(member(A, "PSS"))] {
-        let mut world = World::of(3);
-        let topology = world.at(1000, [(A, Ok(broken)), (B, Ok(member(B, "PSS"))), (C, Ok(member(C, "PSS")))]);
-        assert_eq!(who(&topology), (None, 0));
-    }
-}
-
-#[test]
-fn a_member_restarted_without_its_group_is_no_primary() {
-    let mut world = World::of(1);
-    let alone = Report { read_only: false, ..member(A, "o") };
-    assert_eq!(who(&world.at(1000, [(A, Ok(alone))])), (None, 0));
-}
-
-#[test]
-fn a_frozen_primary_that_resumes_stays_deposed() {
-    let mut world = World::of(3);
-    let all = |a, b: &str, c: &str| [(A, a), (B, Ok(member(B, b))), (C, Ok(member(C, c)))];
-    assert_eq!(who(&world.at(1000, all(Ok(member(A, "PSS")), "PSS", "PSS"))), (Some(A), 1));
-    // Frozen: silence, while the others notice nothing yet: kept, in doubt.
-    let frozen = world.at(4000, all(silent(), "PSS", "PSS"));
-    assert_eq!((who(&frozen), frozen.doubt), ((Some(A), 1), true));
-    // Slow under load: the others' views keep it, however long.
-    world.at(7000, [(B, Ok(member(B, "PSS"))), (C, Ok(member(C, "PSS")))]);
-    let slow = world.at(9000, all(silent(), "PSS", "PSS"));
-    assert_eq!((who(&slow), slow.doubt, slow.proven_ms), ((Some(A), 1), true, Some(1000)));
-    assert_eq!(who(&world.at(10_000, all(silent(), "USS", "USS"))), (None, 1));
-    assert_eq!(who(&world.at(10_500, all(silent(), "-PS", "USS"))), (None, 1));
-    assert_eq!(who(&world.at(11_000, all(silent(), "-PS", "-PS"))), (Some(B), 2));
-    // It resumes with its old view, ONLINE, PRIMARY, writable.
-    assert_eq!(who(&world.at(12_000, all(Ok(member(A, "PSS")), "-PS", "-PS"))), (Some(B), 2));
-    // Even when the others die, or when all that is left of one is what it said before the freeze.
-    let later = world.at(13_000, [(B, gone()), (C, gone()), (A, Ok(member(A, "PSS")))]);
-    assert_eq!(who(&later), (None, 2));
-}
-
-#[test]
-fn views_from_before_the_doubt_do_not_count() {
-    let mut world = World::of(3);
-    let all = |ms: u64, world: &mut World| {
-        world.at(ms, [(B, Ok(member(B, "PSS"))), (C, Ok(member(C, "PSS"))), (A, Ok(member(A, "PSS")))])
-    };
-    assert!(!all(1000, &mut world).doubt);
-    world.0.suspect(BackendId(A), 1500);
-    // A answers again, the others have not been asked since: still in doubt.
-    assert!(world.at(1600, [(A, Ok(member(A, "PSS")))]).doubt);
-    assert!(!world.at(1700, [(B, Ok(member(B, "PSS")))]).doubt);
-}
-
-#[test]
-fn members_tell_of_each_other() {
-    let mut world = World::with(Source::Members { seeds: vec![address(B)], weight: 7 });
-    // The seed has id 0 here: ids count addresses.
-    let topology = world.at(1000, [(0, Ok(member(B, "PSS")))]);
-    let known: Vec<_> = topology.backends.iter().map(|b| (b.id.0, b.address.port, b.weight)).collect();
-    assert_eq!(known, [(0, 3301, 7), (1, 3300, 7), (2, 3302, 7)]);
-    let topology = world.at(1100, [(1, Ok(member(A, "PSS"))), (2, Ok(member(C, "PSS")))]);
-    assert_eq!(topology.primary().unwrap().address, address(A));
-    // C leaves in good order: not served at once, forgotten later; the seed never is.
-    let topology = world.at(2000, [(0, Ok(member(B, "PS-"))), (1, Ok(member(A, "PS-"))), (2, Ok(member(C, "--o")))]);
-    assert_eq!(role(&topology, 2), (Role::Unknown, false));
-    for ms in [30_000, 62_001] {
-        world.at(ms, [(0, Ok(member(B, "PS-"))), (1, Ok(member(A, "PS-")))]);
-    }
-    assert!(world.0.current().backend(BackendId(2)).is_none());
-    // And back under its old id.
-    let topology = world.at(70_000, [(0, Ok(member(B, "PSr"))), (1, Ok(member(A, "PSr")))]);
-    assert_eq!(topology.backend(BackendId(2)).unwrap().address, address(C));
-}
-
-#[test]
-fn a_seed_under_another_name_is_not_counted_twice() {
-    let alias: Address = "alias:3306".parse().unwrap();
-    let mut world = World::with(Source::Members { seeds: vec![alias.clone()], weight: 1 });
-    let topology = world.at(1000, [(0, Ok(member(A, "P")))]);
-    assert_eq!(topology.backends.len(), 1);
-    assert_eq!(topology.primary().unwrap().address, alias);
-}
-
-#[test]
 fn a_reload_drains_and_keeps_ids() {
     let entry = |id| ServerEntry { address: address(id), weight: 1, role_hint: None };
     let mut world = World::of(2);
@@ -484,66 +363,18 @@ fn the_facade_is_the_primarys_and_what_all_can_do() {
     assert_eq!(later.server.as_ref(), Some(&facade));
 }
 
-/// Anything a server may say of itself in a cluster of three.
-fn anything(id: u32) -> impl Strategy<Value = Result<Report, Failure>> {
-    let view =
-        proptest::sample::select(vec!["PSS", "SPS", "SSP", "-PS", "Puu", "USS", "P--", "-P-", "PPP", "PS-", "o"]);
-    prop_oneof![
-        Just(gone()),
-        Just(silent()),
-        Just(barred()),
-        (any::<bool>(), 0..3_u32, 0..4_u64, 0..4_u64).prop_map(move |(read_only, source, a, b)| {
-            let report = executed(&[(A, a + 1), (B, b + 1)], Report { read_only, ..server(id) });
-            Ok(if source == id { report } else { from(source, Receiver::On, report) })
-        }),
-        (0..4_u64, 0..4_u64).prop_map(move |(a, b)| Ok(executed(&[(A, a + 1), (B, b + 1)], server(id)))),
-        view.prop_map(move |view| Ok(member(id, view))),
-    ]
-}
-
-fn event() -> impl Strategy<Value = (u64, u32, Option<Result<Report, Failure>>)> {
-    let said = (0..3_u32).prop_flat_map(|id| (Just(id), anything(id)));
-    (0..900_u64, said, 0..8_u8).prop_map(|(gap, (id, said), hint)| (gap, id, (hint > 0).then_some(said)))
-}
-
-proptest! {
-    #[test]
-    fn whatever_is_said(events in proptest::collection::vec(event(), 1..60)) {
-        let mut world = World::of(3);
-        let mut ms = 1000;
-        let mut last: Arc<Topology> = world.0.current().clone();
-        for (gap, id, said) in events {
-            ms += gap;
-            match said {
-                Some(outcome) => {
-                    world.0.observe(Observation { backend: BackendId(id), asked_ms: ms, outcome });
-                }
-                None => world.0.suspect(BackendId(id), ms),
-            }
-            let next = world.0.round(now(ms));
-            let primaries = next.backends.iter().filter(|b| b.role == Role::Primary).count();
-            prop_assert_eq!(primaries, usize::from(next.primary.is_some()));
-            prop_assert!(next.term >= last.term && next.term <= Term(last.term.0 + 1));
-            prop_assert!(next.version >= last.version);
-            // Another primary is another term, and only ever by proof.
-            if next.primary.is_some() && next.primary != last.last_primary.as_ref().map(|l| l.id) {
-                prop_assert!(next.term > last.term && !next.doubt);
-            }
-            if next.primary.is_some() && last.primary.is_none() {
-                prop_assert!(!next.doubt);
-            }
-            for (i, backend) in next.backends.iter().enumerate() {
-                prop_assert_eq!((backend.id, &backend.address), (BackendId(i as u32), &address(i as u32)));
-            }
-            // Proof: it said itself that it can be written, lately or undisturbed, and no other lone server says so, too.
-            if let (Some(id), false) = (next.primary, next.doubt) {
-                let servers = world.0.servers();
-                let server = servers.iter().find(|s| s.id == id).unwrap();
-                let (asked, report) = server.usable(ms, 4000).unwrap();
-                prop_assert!(!report.read_only && !report.offline && server.beyond_doubt(asked));
-                prop_assert_eq!(next.proven_ms, Some(asked));
-            }
-            last = next;
-        }
+#[test]
+fn a_loss_is_accepted_after_the_time_that_the_configuration_gives() {
+    let limits = |accept_lost_ms| Limits { accept_lost_ms, ..Limits::default() };
+    for (limit, at_100, at_200) in [(None, None, None), (Some(150), None, Some(B))] {
+        let mut world = World::of(2);
+        world.0.limit(limits(limit));
+        world.at(1000, [(A, Ok(executed(&[(A, 10)], server(A)))), (B, Ok(replica(B, A)))]);
+        let lost = || [(A, gone()), (B, Ok(executed(&[(A, 9)], server(B))))];
+        world.at(2000, lost());
+        assert_eq!(world.at(2100, lost()).primary.map(|id| id.0), at_100);
+        let topology = world.at(2200, lost());
+        assert_eq!(topology.primary.map(|id| id.0), at_200, "{}", topology.why);
+        assert_eq!(topology.why.contains("accepted after 200 ms"), at_200.is_some(), "{}", topology.why);
     }
 }

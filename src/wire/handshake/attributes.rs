@@ -1,8 +1,26 @@
 //! Connection attributes: pairs of length-encoded strings.
 
 use crate::wire::Malformed;
+use crate::wire::capabilities::Capabilities as C;
 use crate::wire::lenenc::{Reader, put_lenenc_bytes};
 use bytes::BytesMut;
+
+/// What a login and COM_CHANGE_USER have in common: the plugin's name, then the block of attributes. Either is missing, and
+/// taken as empty, where the packet ends before it, whatever the flags say.
+pub(super) fn plugin_and_attributes<'a>(
+    reader: &mut Reader<'a>,
+    capabilities: C,
+) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+    let plugin = match capabilities.has(C::PLUGIN_AUTH) && !reader.is_empty() {
+        true => reader.nul_terminated()?,
+        false => &[],
+    };
+    let attributes = match capabilities.has(C::CONNECT_ATTRS) && !reader.is_empty() {
+        true => reader.lenenc_bytes()?,
+        false => &[],
+    };
+    Ok((plugin, attributes))
+}
 
 /// Reads the pairs of a connection attribute block (without its length).
 #[derive(Clone, Copy, Debug)]

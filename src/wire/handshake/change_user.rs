@@ -1,5 +1,6 @@
 //! COM_CHANGE_USER: a login on a connection that is already there.
 
+use super::attributes::plugin_and_attributes;
 use crate::wire::Malformed;
 use crate::wire::capabilities::Capabilities as C;
 use crate::wire::lenenc::{Reader, put_lenenc_bytes};
@@ -38,14 +39,7 @@ impl<'a> ChangeUser<'a> {
         let auth = reader.take(usize::from(n))?;
         let database = Some(reader.nul_terminated()?).filter(|name| !name.is_empty());
         let collation = if reader.is_empty() { None } else { Some(reader.u16()?) };
-        let plugin = match capabilities.has(C::PLUGIN_AUTH) && !reader.is_empty() {
-            true => reader.nul_terminated()?,
-            false => &[],
-        };
-        let attributes = match capabilities.has(C::CONNECT_ATTRS) && !reader.is_empty() {
-            true => reader.lenenc_bytes()?,
-            false => &[],
-        };
+        let (plugin, attributes) = plugin_and_attributes(&mut reader, capabilities)?;
         Ok(Self { user, auth, database, collation, plugin, attributes })
     }
 

@@ -1,5 +1,6 @@
 //! HandshakeResponse41 and SSLRequest: the client's answer to the greeting.
 
+use super::attributes::plugin_and_attributes;
 use crate::wire::Malformed;
 use crate::wire::capabilities::Capabilities as C;
 use crate::wire::lenenc::{Reader, put_lenenc_bytes};
@@ -72,14 +73,7 @@ impl<'a> HandshakeResponse<'a> {
             true => Some(reader.nul_terminated()?).filter(|name| !name.is_empty()),
             false => None,
         };
-        let plugin = match capabilities.has(C::PLUGIN_AUTH) && !reader.is_empty() {
-            true => reader.nul_terminated()?,
-            false => &[],
-        };
-        let attributes = match capabilities.has(C::CONNECT_ATTRS) && !reader.is_empty() {
-            true => reader.lenenc_bytes()?,
-            false => &[],
-        };
+        let (plugin, attributes) = plugin_and_attributes(&mut reader, capabilities)?;
         let zstd_level = match capabilities.has(C::ZSTD_COMPRESSION_ALGORITHM) && !reader.is_empty() {
             true => reader.u8()?,
             false => 0,

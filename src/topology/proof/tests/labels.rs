@@ -1,54 +1,16 @@
-//! Servers that are pods: what labels, terms and the lives of pods may do, and what they never may.
+//! Servers that are pods: what labels and terms may do, and what they never may.
 
+use super::pods::{pod, serving};
 use super::*;
-use crate::topology::kubernetes::{Group, Label, PodFacts, PodState, TermHint};
+use crate::topology::kubernetes::{Label, PodFacts, TermHint};
 use crate::topology::snapshot::ConflictKind;
 use Label::{Follower, Learner, Primary};
 
 const D: u32 = 3;
 
-fn pod(id: u32, label: Label) -> PodFacts {
-    PodFacts {
-        group: Group { namespace: "shop".into(), cluster: "orders".into(), component: "".into() },
-        name: format!("db-{id}").into(),
-        uid: format!("uid-{id}").into(),
-        address: Some(address(id)),
-        state: PodState::Ready,
-        restarts: 0,
-        label,
-        unlabelled_reads: true,
-        term: None,
-    }
-}
-
 /// With a term that was written ahead of the role, or after it was seen.
 fn term(number: u64, ahead: bool, pod: PodFacts) -> PodFacts {
     PodFacts { term: Some(TermHint { number, ahead }), ..pod }
-}
-
-fn going(state: PodState, pod: PodFacts) -> PodFacts {
-    PodFacts { state, ..pod }
-}
-
-impl World {
-    fn of_pods<const N: usize>(pods: [PodFacts; N]) -> Self {
-        let mut world = Self::with(Source::Pods);
-        world.pods(0, pods);
-        world
-    }
-
-    fn pods<const N: usize>(&mut self, ms: u64, pods: [PodFacts; N]) -> Arc<Topology> {
-        self.0.follow_pods(&pods.map(Arc::new), now(ms));
-        self.0.round(now(ms))
-    }
-}
-
-fn kinds(topology: &Topology) -> Vec<&'static str> {
-    topology.conflicts.iter().map(|conflict| conflict.kind.as_str()).collect()
-}
-
-fn serving(topology: &Topology, id: u32) -> &'static str {
-    topology.backend(BackendId(id)).map_or("unknown", |backend| backend.serving.as_str())
 }
 
 /// What there is to read at 3 a.m.: pods by name, and the one that is gone first, wherever it stands.
@@ -225,55 +187,6 @@ fn another_cluster_under_an_old_name_begins_anew() {
 }
 
 #[test]
-fn a_pod_under_the_same_name_is_another_server() {
-    let mut world = World::of_pods([pod(A, Primary), pod(B, Follower)]);
-    assert_eq!(who(&world.at(1000, [(A, Ok(server(A))), (B, Ok(replica(B, A)))])), (Some(A), 1));
-    let moved = PodFacts { address: Some(address(C)), uid: "uid-new".into(), ..pod(A, Primary) };
-    let topology = world.pods(2000, [moved.clone(), pod(B, Follower)]);
-    // Dropped at once, not after a drain; who is there still follows nobody that could be asked.
-    assert!(topology.backend(BackendId(A)).is_none());
-    assert_eq!((who(&topology), topology.backend(BackendId(2)).unwrap().address.port), ((None, 1), 3302));
-    assert_eq!(who(&world.at(2001, [(2, Ok(server(A))), (B, Ok(replica(B, A)))])), (Some(2), 2));
-    // The same address, and another pod: what the old one said is nobody's.
-    let other = PodFacts { uid: "uid-newer".into(), ..moved };
-    let topology = world.pods(3000, [other, pod(B, Follower)]);
-    assert_eq!(who(&topology), (None, 2));
-    assert_eq!(role(&topology, 2), (Role::Unknown, false));
-    assert_eq!(who(&world.at(3001, [(2, Ok(server(A)))])), (Some(2), 2));
-}
-
-#[test]
-fn an_answer_from_before_the_pod_was_another_proves_nothing() {
-    let mut world = World::of_pods([pod(A, Primary)]);
-    world.at(1000, [(A, Ok(server(A)))]);
-    world.pods(2000, [PodFacts { uid: "uid-new".into(), ..pod(A, Primary) }]);
-    world.0.observe(Observation { backend: BackendId(A), asked_ms: 1999, outcome: Ok(server(A)) });
-    assert_eq!(who(&world.0.round(now(2001))), (None, 1));
-}
-
-#[test]
-fn of_two_pods_at_one_address_the_one_that_stays() {
-    let old = going(PodState::Deleting, pod(A, Primary));
-    let new = PodFacts { uid: "uid-new".into(), name: "db-9".into(), ..pod(A, Follower) };
-    for pods in [[old.clone(), new.clone()], [new, old]] {
-        let topology = World::of_pods(pods).0.round(now(1));
-        assert_eq!(topology.backends.len(), 1);
-        assert_eq!(&*topology.backends[0].pod.as_ref().unwrap().uid, "uid-new");
-    }
-}
-
-#[test]
-fn a_new_pod_does_not_stop_the_primary() {
-    let mut world = World::of_pods([pod(A, Primary)]);
-    assert_eq!(who(&world.at(1000, [(A, Ok(server(A)))])), (Some(A), 1));
-    let grown = world.pods(1100, [pod(A, Primary), pod(B, Follower)]);
-    assert_eq!((who(&grown), grown.doubt), ((Some(A), 1), false));
-    // But who it is must be asked before anybody else becomes the primary.
-    let mut world = World::of_pods([pod(A, Primary), pod(B, Follower)]);
-    assert_eq!(who(&world.at(1000, [(A, Ok(server(A)))])), (None, 0));
-}
-
-#[test]
 fn a_missing_label_keeps_reads_away_unless_all_are_missing() {
     let bare = |id| PodFacts { unlabelled_reads: false, ..pod(id, Label::None) };
     let labelled = |id, label| PodFacts { label, ..bare(id) };
@@ -290,56 +203,6 @@ fn a_missing_label_keeps_reads_away_unless_all_are_missing() {
     world.pods(3000, [bare(A), bare(B), bare(C)]);
     let topology = world.at(3001, said());
     assert_eq!((who(&topology), serving(&topology, B), serving(&topology, C)), ((Some(A), 1), "yes", "yes"));
-}
-
-#[test]
-fn pods_that_go_are_drained_and_then_cut() {
-    use PodState::{Cordoned, Deleting, Ready, Unhealthy, Unready};
-    // (state, primary before and after the deadline, follower before and after)
-    for (state, primary, follower) in [
-        (Ready, ["yes", "yes"], ["yes", "yes"]),
-        (Unready, ["yes", "yes"], ["draining", "drained"]),
-        (Unhealthy, ["yes", "yes"], ["draining", "drained"]),
-        (Cordoned, ["draining", "drained"], ["draining", "drained"]),
-        (Deleting, ["draining", "yes"], ["draining", "drained"]),
-    ] {
-        let mut world = World::of_pods([pod(A, Primary), pod(B, Follower)]);
-        let said = || [(A, Ok(server(A))), (B, Ok(replica(B, A)))];
-        world.at(1000, said());
-        world.pods(2000, [going(state, pod(A, Primary)), going(state, pod(B, Follower))]);
-        for (i, ms) in [2001, 62_000].into_iter().enumerate() {
-            let topology = world.at(ms, said());
-            assert_eq!(who(&topology), (Some(A), 1), "{state:?}");
-            let now = (serving(&topology, A), serving(&topology, B));
-            assert_eq!(now, (primary[i], follower[i]), "{state:?} at {ms}");
-            assert_eq!(topology.accepting, primary[i] == "yes");
-        }
-        // And back.
-        world.pods(63_000, [pod(A, Primary), pod(B, Follower)]);
-        let topology = world.at(63_001, said());
-        assert_eq!((serving(&topology, A), serving(&topology, B)), ("yes", "yes"));
-    }
-}
-
-#[test]
-fn a_drained_pod_that_is_silent_is_still_cut() {
-    let mut world = World::of_pods([pod(A, Primary), going(PodState::Deleting, pod(B, Follower))]);
-    let topology = world.at(1000, [(A, Ok(server(A))), (B, gone())]);
-    assert_eq!(serving(&topology, B), "no");
-    let topology = world.at(60_000, [(A, Ok(server(A))), (B, gone())]);
-    assert!(
-        matches!(&topology.backend(BackendId(B)).unwrap().serving, Serving::Drained { reason } if &**reason == "its pod is being deleted")
-    );
-}
-
-#[test]
-fn a_restart_casts_doubt_until_the_next_answer() {
-    let mut world = World::of_pods([pod(A, Primary)]);
-    assert!(!world.at(1000, [(A, Ok(server(A)))]).doubt);
-    assert!(world.pods(1100, [PodFacts { restarts: 1, ..pod(A, Primary) }]).doubt);
-    assert!(!world.at(1101, [(A, Ok(server(A)))]).doubt);
-    // The same facts again are no news.
-    assert!(!world.pods(1200, [PodFacts { restarts: 1, ..pod(A, Primary) }]).doubt);
 }
 
 #[test]
@@ -369,34 +232,6 @@ fn a_read_replica_of_a_group_is_a_follower() {
     let all = [(A, Ok(member(A, "PSS"))), (B, Ok(member(B, "PSS"))), (C, Ok(member(C, "PSS"))), (D, Ok(replica(D, A)))];
     let topology = world.at(1000, all);
     assert_eq!((who(&topology), role(&topology, D)), ((Some(A), 1), (Role::Follower, true)));
-}
-
-#[test]
-fn a_member_that_has_not_applied_everything_waits() {
-    let at = |n, report: Report| executed(&[(A, n)], report);
-    let mut world = World::of(3);
-    let first = [(A, "PSS"), (B, "PSS"), (C, "PSS")].map(|(id, view)| (id, Ok(at(10, member(id, view)))));
-    assert_eq!(who(&world.at(1000, first)), (Some(A), 1));
-    let behind = |n| [(A, gone()), (B, Ok(at(n, member(B, "-PS")))), (C, Ok(at(10, member(C, "-PS"))))];
-    let topology = world.at(2000, behind(8));
-    assert_eq!((who(&topology), kinds(&topology)), ((None, 1), vec!["missing_writes"]));
-    assert_eq!(who(&world.at(2020, behind(10))), (Some(B), 2));
-}
-
-#[test]
-fn a_loss_is_accepted_after_the_time_that_the_configuration_gives() {
-    let limits = |accept_lost_ms| Limits { accept_lost_ms, ..Limits::default() };
-    for (limit, at_100, at_200) in [(None, None, None), (Some(150), None, Some(B))] {
-        let mut world = World::of(2);
-        world.0.limit(limits(limit));
-        world.at(1000, [(A, Ok(executed(&[(A, 10)], server(A)))), (B, Ok(replica(B, A)))]);
-        let lost = || [(A, gone()), (B, Ok(executed(&[(A, 9)], server(B))))];
-        world.at(2000, lost());
-        assert_eq!(world.at(2100, lost()).primary.map(|id| id.0), at_100);
-        let topology = world.at(2200, lost());
-        assert_eq!(topology.primary.map(|id| id.0), at_200, "{}", topology.why);
-        assert_eq!(topology.why.contains("accepted after 200 ms"), at_200.is_some(), "{}", topology.why);
-    }
 }
 
 #[test]
