@@ -24,10 +24,10 @@
 //! | in one term, one server takes writes | `World::check_accepted` |
 //! | a snapshot names one primary at most, and its term never goes back | `probes::round` |
 //! | what is not known to be a read never goes to a follower | `shell::check_destination` |
-//! | no client outside a transaction gets an error, but for a full hold, a result that was cut, and, without lanes, an unknown outcome | `client::judge_error` |
+//! | no client outside a transaction gets an error, but for a full hold, a result that was cut, and, without `exactly_once`, an unknown outcome | `client::judge_error` |
 //! | inside a transaction: the answers of one transaction, or 1213 and nothing of it | `client::transaction`, `run::look_at_the_data` |
 //! | every acknowledged write is there once, what failed is not there, nothing is there by halves | `run::look_at_the_data` |
-//! | an unknown outcome only without a lane, or where nobody can be asked (below) | `client::judge_error` |
+//! | an unknown outcome only without `exactly_once`, behind a piece of a result, or where nobody could be asked until the hold was over | `client::judge_error` |
 //! | a session reads what it wrote; nobody reads what was never committed, or a row twice | `client::judge_rows` |
 //! | variables and temporary tables are the session's on every server, or it is told | `client::set`, `client::temporary` |
 //! | never more statements are held than may be | `checkout::enter_hold` |
@@ -54,7 +54,7 @@ mod simulation {
     pub mod doubt;
     pub mod faults;
     pub mod fresh;
-    pub mod lane;
+    pub mod mark;
     pub mod packets;
     pub mod plant;
     pub mod probes;

@@ -256,6 +256,12 @@ impl Classified {
         }
     }
 
+    /// Has it committed nothing if it is answered with an error?
+    #[must_use]
+    pub fn commits_all_or_nothing(self) -> bool {
+        self.flags.contains(Flags::DML) || matches!(self.class, Class::Commit { .. })
+    }
+
     /// Does it open a transaction, whatever autocommit is?
     #[inline]
     #[must_use]

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 pub use holdfast::backend::observe;
 use holdfast::error::{ClientError, ErrorKind};
 use holdfast::routing::{self, Turn};
+use holdfast::session::Trace;
 use holdfast::session::{Pin, Slot};
 use holdfast::types::{BackendId, Term};
 use holdfast::wire::command::Answer;
@@ -212,7 +213,21 @@ impl Shell {
             let shape = Shape { deprecate_eof: world.links[link].deprecate_eof, optional_metadata: false };
             let (thread, epoch) = (world.links[link].thread, world.epochs);
             let (variables, insert_id, autocommit) = (0, 0, true);
-            Conn { link, backend, term, thread, epoch, variables, autocommit, insert_id, tracks_gtids: false, shape }
+            let (tracks_gtids, marks, trace) = (false, false, Trace::default());
+            Conn {
+                link,
+                backend,
+                term,
+                thread,
+                epoch,
+                variables,
+                autocommit,
+                insert_id,
+                tracks_gtids,
+                marks,
+                trace,
+                shape,
+            }
         };
         self.slots[slot.index()] = Some(conn);
         let Ok(setup) = self.statement(slot, SETUP).await else {
@@ -292,7 +307,7 @@ impl Shell {
             self.w.borrow().hang_up(conn.link);
         }
         if slot == Slot::Primary {
-            self.leave_lane();
+            self.marked = None;
         }
         self.session.lost(slot)
     }

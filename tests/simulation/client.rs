@@ -2,16 +2,16 @@
 //!
 //! | client | asks | may be told, beside the right answer |
 //! | --- | --- | --- |
-//! | writer | autocommit inserts | 08007, only without lanes |
+//! | writer | autocommit inserts | 08007, only without `exactly_once` |
 //! | reader | its own rows, from anywhere | 1159 behind a piece of the result |
 //! | reader of its writes | an insert, then its rows, which must hold it | the same |
-//! | transactions | two inserts and reads between | 1213, and then nothing of it happened; 08007 for COMMIT without lanes |
+//! | transactions | two inserts and reads between | 1213, and then nothing of it happened; 08007 for COMMIT without `exactly_once` |
 //! | prepared | the same as text, prepared long before | as above |
 //! | idle | nothing for long, then a read of the primary | nothing |
 //! | setter | SET time_zone, and reads it again | nothing |
 //! | temporary | a temporary table | 3169, and its session ends |
 //! | read-only transactions | on a follower | 1213 |
-//! | unknown | a stored function, nonsense | 08007, only without lanes; the server's own 1064 |
+//! | unknown | a stored function, nonsense | 08007, only without `exactly_once`; the server's own 1064 |
 
 mod script;
 
@@ -206,8 +206,8 @@ impl Client {
         };
         self.w.borrow().note(|| format!("client {me} gets {}", format!("{got:?}").replace(PADDING, "")));
         self.w.borrow().count("statements");
-        if let Got::Err { code, behind, message, .. } = &got {
-            self.judge_error((*code, *behind, message), started, in_transaction, sql);
+        if let Got::Err { code, behind, .. } = &got {
+            self.judge_error((*code, *behind), started, in_transaction, sql);
         }
         if let Some((slot, prepared)) = reply.prepared.filter(|_| got == Got::Ok && is_prepare) {
             self.keep_prepared(sql, slot, prepared.id);
@@ -221,13 +221,7 @@ impl Client {
     }
 
     /// Errors that no client may ever get.
-    fn judge_error(
-        &mut self,
-        (code, behind, message): (u16, bool, &str),
-        started: Time,
-        in_transaction: bool,
-        sql: &str,
-    ) {
+    fn judge_error(&mut self, (code, behind): (u16, bool), started: Time, in_transaction: bool, sql: &str) {
         let setup = self.w.setup();
         let waited = self.w.borrow().now - started;
         let allowed = match code {
@@ -236,12 +230,8 @@ impl Client {
             2003 => waited >= setup.hold_max,
             1213 => matches!(self.kind, Kind::Transactions | Kind::ReadOnly | Kind::Prepared | Kind::Manual),
             1159 => true,
-            // With a lane, only behind a piece of a result, where the lane's lock is younger than the statement, and where
-            // the new primary is gone before it was asked.
-            1105 => {
-                let unknowable = message.contains("somebody else's") || message.contains("can't be asked");
-                !setup.exactly_once || behind || unknowable
-            }
+            // With `exactly_once` only behind a piece of a result, and where nobody could be asked until the hold was over.
+            1105 => !setup.exactly_once || behind || waited >= setup.hold_max,
             3169 => self.kind == Kind::Temporary,
             1064 => self.kind == Kind::Unknown,
             // The group's own word on a commit.

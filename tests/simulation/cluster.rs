@@ -51,7 +51,6 @@ pub fn begin(w: &mut World) {
     }
     for server in 0..w.servers.len() {
         w.servers[server].source = (!w.truth.grouped && server != 0).then_some(0);
-        w.servers[server].claimed_since = Some(0);
     }
     w.servers[0].read_only = false;
     w.at(20_000, Event::Step);
@@ -65,9 +64,6 @@ pub fn step(w: &mut World) {
         if well == silent.is_some() {
             w.servers[server].silent_since = if well { None } else { Some(w.now) };
             w.servers[server].back_since = w.now;
-        }
-        if w.servers[server].life == Life::Up && w.servers[server].claimed_since.is_none() && w.rng.percent(20) {
-            w.servers[server].claimed_since = Some(w.now);
         }
         if well && !w.servers[server].received.is_empty() {
             apply(w, server);

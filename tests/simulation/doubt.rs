@@ -1,15 +1,15 @@
-//! The shell when an answer is lost: lanes, verdicts, writes whose COMMIT is sent apart, transactions that are run again.
+//! The shell when an answer is lost: verdicts, writes whose COMMIT is sent apart, transactions that are run again.
 
 use super::checkout::observe;
 use super::plant::Plant;
-use super::server::Life;
 use super::shell::{Attempt, Request, Said, Shell, transaction_lost};
+use super::world::Time;
 use bytes::{Bytes, BytesMut};
 use holdfast::classify::{Class, Classified};
 use holdfast::error::{ClientError, ErrorKind};
 use holdfast::failover::fate::{Doubt, Fate, Lost, Settled};
 use holdfast::failover::refusal::{self, Refused};
-use holdfast::failover::{Verdict, fate};
+use holdfast::failover::{Verdict, fate, verdict};
 use holdfast::session::{Pin, Slot};
 use holdfast::topology::Topology;
 use holdfast::types::{BackendId, Term};
@@ -26,8 +26,7 @@ const RUN_HOOK_ERROR: u16 = 3100;
 
 impl Shell {
     /// Waits for a primary that was proven after `asked`.
-    async fn primary_since(&mut self, asked: u64) -> Option<Arc<Topology>> {
-        let until = self.w.setup().hold_max + self.w.borrow().now;
+    async fn primary_since(&mut self, asked: u64, until: Time) -> Option<Arc<Topology>> {
         let w = self.w.clone();
         let proven = w.wait(self.task, Some(until), |world| {
             let topology = &world.topology;
@@ -75,50 +74,33 @@ impl Shell {
     }
 
     async fn verdict(&mut self) -> Verdict {
-        let lane = self.lane.take();
+        let (stamp, conn) = (self.marked.take(), self.slots[0].as_mut());
+        let in_doubt = conn.map(|conn| (std::mem::take(&mut conn.trace), conn.backend, conn.thread));
         self.drop_connection(Slot::Primary, false);
-        let Some(lane) = lane else { return Verdict::Unknown("it had no lane") };
-        let deadline = self.w.setup().hold_max + self.w.borrow().now;
-        let asked = self.w.suspect(lane.backend);
-        let Some(primary) = self.primary_since(asked).await.and_then(|topology| topology.primary) else {
-            return Verdict::Unknown("no primary was proven in time");
+        let (Some(stamp), Some((trace, backend, thread))) = (stamp, in_doubt) else {
+            return Verdict::Unknown("it could not be marked");
         };
-        let Some(began) = lane.under_way else { return Verdict::NotCommitted };
-        let server = primary.0 as usize;
-        if primary == lane.backend {
-            loop {
-                let (alive, now) = {
-                    let world = self.w.borrow();
-                    let silent = world.servers[server].life != Life::Up || world.servers[server].proxy_cut;
-                    (silent || world.is_thread_alive(server, lane.thread), world.now)
-                };
-                if !alive {
-                    break;
-                }
-                if now >= deadline {
-                    return Verdict::Unknown("the statement is still under way");
-                }
-                self.w.clone().sleep(self.task, 5_000).await;
-            }
-        }
-        let (verdict, since) = loop {
-            let Some((stands, received, since)) = self.look(server, Some(deadline)).await else {
-                return Verdict::Unknown("the new primary can't be asked");
+        let deadline = self.w.setup().hold_max + self.w.borrow().now;
+        let mut asked = self.w.suspect(backend);
+        loop {
+            let Some(primary) = self.primary_since(asked, deadline).await.and_then(|topology| topology.primary) else {
+                return Verdict::Unknown("no primary was proven in time");
             };
-            if let Some(verdict) = lane.record.verdict(&stands, &received) {
-                break (verdict, since);
+            let server = primary.0 as usize;
+            let own = primary == backend && self.w.borrow().is_thread_alive(server, thread);
+            let looked = self.look(server, backend.0 as usize, stamp, deadline).await;
+            let silent = looked.is_none();
+            if let Some(verdict) = looked.filter(|_| !own).and_then(|seen| verdict(&trace, &seen)) {
+                return verdict;
             }
             if self.w.borrow().now >= deadline {
-                return Verdict::Unknown("the new primary has received it and not applied it");
+                return Verdict::Unknown("the new primary can't be asked");
             }
-            self.w.clone().sleep(self.task, 5_000).await;
-        };
-        let good = self.w.borrow().lanes_generation == lane.generation;
-        if since > began || (!good && primary == lane.backend) {
-            return Verdict::Unknown("the lane may have been somebody else's meanwhile");
+            self.w.clone().sleep(self.task, if silent { 20_000 } else { 5_000 }).await;
+            if silent {
+                asked = self.w.suspect(primary);
+            }
         }
-        self.w.borrow().lanes.remove(&lane.number);
-        verdict
     }
 
     fn done(&mut self, request: &Request) -> Attempt {
@@ -158,18 +140,23 @@ impl Shell {
         if kind == Kind::Err {
             return self.failed_exactly(request.statement, &kept).await;
         }
-        self.lane_begins();
-        let packet = super::packets::command(0x03, COMMIT.as_bytes());
-        let committed = match self.send(Slot::Primary, &packet, None) {
+        let Some(mark) = self.mark() else { return Attempt::Again(Slot::Primary) };
+        let mut packets = super::packets::command(0x03, mark.as_bytes());
+        packets.extend_from_slice(&super::packets::command(0x03, COMMIT.as_bytes()));
+        let marked = match self.send(Slot::Primary, &packets, None) {
             true => self.read_answer(Slot::Primary, Answer::Results, &mut input).await,
             false => None,
+        };
+        let committed = match marked {
+            Some(_) => self.read_answer(Slot::Primary, Answer::Results, &mut input).await,
+            None => None,
         };
         match committed {
             Some((Kind::Err, payload)) => {
                 if holdfast::relay::read_err(&payload).0 == RUN_HOOK_ERROR {
                     return self.resolve(request, Doubt::Kept(kept)).await;
                 }
-                self.lane_answered(&[]);
+                self.marked = None;
                 self.failed_exactly(request.statement, &payload).await
             }
             Some((_, payload)) => self.committed(request, &kept, Some(&payload)),
@@ -243,7 +230,8 @@ impl Shell {
         packet: Bytes,
     ) -> Attempt {
         let asked = self.w.suspect(leads.0);
-        let topology = self.primary_since(asked).await;
+        let until = self.w.setup().hold_max + self.w.borrow().now;
+        let topology = self.primary_since(asked, until).await;
         let open = self.session.transaction() == Some(Slot::Primary);
         match refusal::after(topology.as_deref(), leads, statement, open, self.refused) {
             Refused::Fenced if !open => Attempt::Again(Slot::Primary),
@@ -262,7 +250,7 @@ impl Shell {
         }
     }
 
-    /// The connection ended before the answer did, and no lane knows.
+    /// The connection ended before the answer did, and nobody knows.
     pub fn backend_lost(&mut self, request: &Request, lost: &Lost, sequence: u8) -> Attempt {
         self.drop_connection(lost.slot, true);
         if lost.slot == Slot::Primary && request.statement.class != Class::Read {

@@ -151,8 +151,6 @@ pub fn is_quiet(w: &World) -> bool {
 
 fn kill(w: &mut World, server: usize) {
     w.servers[server].life = Life::Down;
-    w.servers[server].claimed_since = None;
-    w.lanes_generation += u64::from(w.topology.primary.is_some_and(|primary| primary.0 as usize == server));
     w.forget_stalled(server);
     let threads: Vec<u32> = w.servers[server].conns.keys().copied().collect();
     for thread in threads {

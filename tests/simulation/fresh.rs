@@ -132,7 +132,7 @@ impl Shell {
         true
     }
 
-    /// The primary has answered: what it told of commits goes to the lane, and to what the session's reads must see.
+    /// The primary has answered: what it told of commits goes to its trace, and to what the session's reads must see.
     pub fn answered(&mut self, statement: Classified, answer: Answer, was_open: bool, said: &Said) {
         let committed = self.session.take_committed();
         if !committed.is_empty() || (statement.may_commit(was_open) && answer != Answer::Prepared) {
@@ -144,7 +144,9 @@ impl Shell {
                 false => written.lose_track(),
             }
         }
-        self.lane_answered(&committed);
+        let told = self.slots[0].as_ref().is_some_and(|conn| conn.tracks_gtids);
+        let hides = said.plain_eof || !told || (said.errno.is_some() && !statement.commits_all_or_nothing());
+        self.commits_answered(&committed, statement.may_commit(was_open) && hides);
     }
 }
 

@@ -6,7 +6,7 @@ use super::world::Time;
 use bytes::Bytes;
 use holdfast::classify::{Classified, Flags, Hint};
 use holdfast::error::{ClientError, ErrorKind};
-use holdfast::session::{REOPENING, Recorded, Replayed, Slot};
+use holdfast::session::{Recorded, Replayed, Slot};
 use holdfast::wire::command::Answer;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl Shell {
     }
 
     async fn replay_once(&mut self, statements: &[Arc<Recorded>]) -> Replayed {
-        if self.w.borrow().setup.exactly_once && !self.ready_lane(REOPENING).await {
+        if self.w.borrow().setup.exactly_once && !self.ready_marks().await {
             return Replayed::Lost;
         }
         for recorded in statements {
@@ -71,7 +71,6 @@ impl Shell {
                 None => return Replayed::Lost,
             }
         }
-        self.lane_begins();
         let statement = Classified { class: recorded.class, flags: Flags::NONE, hint: Hint::None };
         let (answer, prepared) = (Answer::Results, recorded.prepared);
         let request = Request { packet, answer, statement, prepared, new_id: 0, only: None, repeatable: false };
@@ -87,7 +86,7 @@ impl Shell {
         }
         self.is_current(Slot::Primary);
         let committed = self.session.take_committed();
-        self.lane_answered(&committed);
+        self.commits_answered(&committed, false);
         let told = self.digest.take().unwrap_or_default();
         if self.has(Plant::BlindReplay) { Replayed::Same } else { Replayed::statement(recorded, sum(&told)) }
     }

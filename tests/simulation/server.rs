@@ -24,7 +24,9 @@ pub type TxnId = usize;
 pub struct Txn {
     pub gtid: GtidSet,
     pub text: String,
-    pub tag: String,
+    /// The server it was committed on first, and when it says it was, if it was marked.
+    pub origin: usize,
+    pub stamp: Option<u64>,
     pub rows: Vec<Row>,
 }
 
@@ -46,7 +48,7 @@ pub struct View {
 pub struct Pending {
     pub thread: u32,
     pub rows: Vec<Row>,
-    pub tag: String,
+    pub stamp: Option<u64>,
     /// Set once it has a GTID.
     pub txn: Option<TxnId>,
 }
@@ -60,7 +62,8 @@ pub struct Conn {
     read_only: bool,
     time_zone: String,
     autocommit: bool,
-    pub tag: String,
+    /// original_commit_timestamp of the next transaction.
+    pub stamp: Option<u64>,
     tracks: bool,
     temporary: bool,
     /// BEGIN waits for the commit of the transaction before.
@@ -92,7 +95,6 @@ pub struct Server {
     pub binlog: Vec<TxnId>,
     pub commits: Vec<Pending>,
     pub conns: BTreeMap<u32, Conn>,
-    pub claimed_since: Option<Time>,
     next_thread: u32,
 }
 
@@ -116,7 +118,6 @@ impl Server {
             binlog: Vec::new(),
             commits: Vec::new(),
             conns: BTreeMap::new(),
-            claimed_since: None,
             next_thread: 10,
         }
     }
@@ -136,7 +137,7 @@ impl Server {
             read_only: false,
             time_zone: "SYSTEM".to_owned(),
             autocommit: true,
-            tag: String::new(),
+            stamp: None,
             tracks: false,
             temporary: false,
             begins: false,

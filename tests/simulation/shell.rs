@@ -7,7 +7,7 @@
 //! | whether the kept connection still leads there | `routing::primary`, `routing::serves_reads`, `routing::choose` |
 //! | whether a read is fresh there | `session::Written`, `routing::freshness` |
 //! | where an answer ends, what it says | `wire::response::Scanner`, `Session::observe_*` |
-//! | what a lost answer means | `failover::fate`, `failover::LaneRecord` |
+//! | what a lost answer means | `failover::{fate, verdict}` |
 //! | whether a transaction can be run again, and went the same | `session::Recorder`, `session::Replayed` |
 //!
 //! A [`Plant`] leaves one of them out.
@@ -30,7 +30,7 @@ use holdfast::wire::err::client_error;
 use holdfast::wire::execute::STATEMENT_ID;
 use holdfast::wire::packet::{HEADER, write_packet};
 use holdfast::wire::response::{Kind, Prepared};
-pub use parts::{Attempt, Conn, Ended, Lane, Reply, Request, Said, Unavailable};
+pub use parts::{Attempt, Conn, Ended, Reply, Request, Said, Unavailable};
 
 /// After a change of the primary, what is under way on the old one may still be answered for so long (µs).
 const LAST_ANSWERS: Time = 2_000_000;
@@ -44,7 +44,8 @@ pub struct Shell {
     pub session: Session,
     pub slots: [Option<Conn>; 2],
     pub recorder: Recorder,
-    pub lane: Option<Lane>,
+    /// The time that what is under way on the primary is committed with.
+    pub marked: Option<u64>,
     pub left: Option<(BackendId, Term)>,
     pub fresh: (u64, u64),
     pub held: Option<Held>,
@@ -72,7 +73,7 @@ impl Shell {
             session: Session::new(None, Default::default(), 100),
             slots: [None, None],
             recorder: Recorder::new(replay_bytes),
-            lane: None,
+            marked: None,
             left: None,
             fresh: (0, 0),
             held: None,
@@ -175,7 +176,7 @@ impl Shell {
             }
         }
         if slot == Slot::Primary {
-            if self.w.borrow().setup.exactly_once && !self.ready_lane(request.statement).await {
+            if self.w.borrow().setup.exactly_once && self.session.transaction().is_none() && !self.ready_marks().await {
                 return Attempt::Again(Slot::Primary);
             }
             if !self.ready_tracking(request.statement).await {
@@ -187,23 +188,25 @@ impl Shell {
             return Attempt::Again(slot);
         }
         if slot == Slot::Primary {
-            let apart = self.lane.is_some() && request.answer == Answer::Results;
+            let apart = self.is_traced() && request.answer == Answer::Results;
             if apart && fate::commits_apart(&self.session, request.statement) {
                 return self.attempt_exactly(request).await;
             }
         }
         let was_open = self.session.transaction().is_some();
         let withhold = if slot == Slot::Follower && !was_open { refusal::by_follower } else { refusal::by_fence };
-        if slot == Slot::Primary {
-            self.lane_begins();
-        }
+        let knowable = slot == Slot::Primary && self.is_knowable(request.statement);
+        let mark = if knowable { self.mark() } else { None };
         let wants = slot == Slot::Primary
             && request.answer == Answer::Results
             && self.recorder.wants(&self.session, request.statement, was_open);
         self.digest = wants.then(Vec::new);
-        let whole = self.send(slot, &request.packet, Some(request.statement));
+        let prefix = mark.as_ref().map(|sql| super::packets::command(0x03, sql.as_bytes()));
+        let begun = prefix.is_none_or(|packet: BytesMut| self.send(slot, &packet, None));
+        let whole = begun && self.send(slot, &request.packet, Some(request.statement));
         let mut said = Said::default();
-        let ended = match whole {
+        let begun = mark.is_none() || self.read_answer(slot, Answer::Results, &mut BytesMut::new()).await.is_some();
+        let ended = match whole && begun {
             true => self.relay(slot, request, &mut said, true, withhold).await,
             false => Ended::Lost { clean: true },
         };
@@ -238,8 +241,8 @@ impl Shell {
             self.drop_connection(lost.slot, true);
             return Attempt::Again(lost.slot);
         }
-        let laned = lost.slot == Slot::Primary && self.lane.is_some();
-        if laned && let Some(doubt) = fate::doubt(&self.session, request.statement, lost) {
+        let marked = lost.slot == Slot::Primary && self.marked.is_some();
+        if marked && let Some(doubt) = fate::doubt(&self.session, request.statement, lost) {
             return self.resolve(request, doubt).await;
         }
         let writes = matches!(request.statement.class, Class::Write | Class::Commit { .. });

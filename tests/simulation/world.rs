@@ -132,8 +132,6 @@ pub struct World {
     pub holds: Arc<Holds>,
     /// The tasks whose statement waits for a primary.
     pub waiters: BTreeSet<usize>,
-    pub lanes: BTreeSet<u16>,
-    pub lanes_generation: u64,
     pub epochs: u64,
     /// Which server has accepted writes in a term.
     accepted: BTreeMap<Term, usize>,
@@ -198,8 +196,6 @@ impl World {
             last_proven: BTreeMap::new(),
             outcomes: Vec::new(),
             finished: 0,
-            lanes: BTreeSet::new(),
-            lanes_generation: 0,
             epochs: 0,
             accepted: BTreeMap::new(),
             violation: None,

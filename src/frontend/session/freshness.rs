@@ -17,7 +17,7 @@ use super::checkout::Unavailable;
 use super::request::{Attempt, Request};
 use super::{ClientSession, End};
 use crate::backend::BringError;
-use crate::classify::{Class, Classified, Flags, Flavor};
+use crate::classify::{Classified, Flags, Flavor};
 use crate::metrics;
 use crate::relay::Said;
 use crate::routing::{self, Freshness};
@@ -297,8 +297,7 @@ impl ClientSession {
 
     /// May it have committed something without telling? An ERR and a plain EOF tell of nothing.
     fn hides_commits(&self, statement: Classified, said: &Said) -> bool {
-        let all_or_nothing = statement.flags.contains(Flags::DML) || matches!(statement.class, Class::Commit { .. });
-        said.plain_eof || !self.is_told() || (said.errno.is_some() && !all_or_nothing)
+        said.plain_eof || !self.is_told() || (said.errno.is_some() && !statement.commits_all_or_nothing())
     }
 
     fn note_written(&mut self, committed: &[Box<[u8]>], said: &Said) {

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 /// A connection asks for these rows to be committed.
 pub fn commit(w: &mut World, server: usize, thread: u32, rows: Vec<Row>) {
-    let tag = w.servers[server].conns.get(&thread).map_or_else(String::new, |conn| conn.tag.clone());
-    w.servers[server].commits.push(Pending { thread, rows, tag, txn: None });
+    let stamp = w.servers[server].conns.get_mut(&thread).and_then(|conn| conn.stamp.take());
+    w.servers[server].commits.push(Pending { thread, rows, stamp, txn: None });
     if w.truth.grouped {
         let delay = w.rng.between(30, 400);
         return w.at(w.now + delay, Event::Decide { server });
@@ -21,25 +21,22 @@ pub fn commit(w: &mut World, server: usize, thread: u32, rows: Vec<Row>) {
 
 /// Gives a pending commit its GTID.
 fn allocate(w: &mut World, server: usize, index: usize) -> TxnId {
-    let (thread, rows, tag) = {
+    let (thread, rows, stamp) = {
         let pending = &w.servers[server].commits[index];
-        (pending.thread, pending.rows.clone(), pending.tag.clone())
+        (pending.thread, pending.rows.clone(), pending.stamp)
     };
     let source = if w.truth.grouped { GROUP.to_owned() } else { uuid(server) };
-    let of_lane = |txn: &Txn| txn.tag == tag && txn.text.starts_with(&source);
+    let of_source = |txn: &Txn| txn.text.starts_with(&source);
     let here = &w.servers[server];
     let decided = here.commits.iter().filter_map(|c| c.txn.as_ref());
     let known = here.binlog.iter().chain(here.has.iter()).chain(here.received.iter()).chain(decided);
-    let seen: BTreeSet<TxnId> = known.copied().filter(|id| of_lane(&w.txns[*id])).collect();
+    let seen: BTreeSet<TxnId> = known.copied().filter(|id| of_source(&w.txns[*id])).collect();
     let number = seen.len() + 1;
-    let text = match tag.as_str() {
-        "" => format!("{source}:{number}"),
-        tag => format!("{source}:{tag}:{number}"),
-    };
+    let text = format!("{source}:{number}");
     let gtid: GtidSet = text.parse().expect("a GTID");
     w.check_accepted(server, thread, &rows);
     w.note(|| format!("server {server} thread {thread} gives {text} to {rows:?}"));
-    w.txns.push(Txn { gtid, text, tag, rows });
+    w.txns.push(Txn { gtid, text, origin: server, stamp, rows });
     let id = w.txns.len() - 1;
     w.servers[server].commits[index].txn = Some(id);
     id

@@ -126,7 +126,7 @@ fn set(conn: &mut Conn, assignments: &str) -> BytesMut {
                 conn.time_zone = value.to_owned();
                 changes.variable(name, value);
             }
-            "gtid_next" => conn.tag = value.strip_prefix("AUTOMATIC:").unwrap_or_default().to_owned(),
+            "original_commit_timestamp" => conn.stamp = value.parse().ok(),
             "session_track_gtids" => conn.tracks = value == "OWN_GTID",
             "sql_mode" => changes.variable("sql_mode", ""),
             "autocommit" => {

@@ -1,11 +1,9 @@
 //! What a simulated session is made of, and what goes through it.
 
-use crate::simulation::world::Time;
 use bytes::Bytes;
 use holdfast::classify::Classified;
 use holdfast::error::{ClientError, ErrorKind};
-use holdfast::failover::LaneRecord;
-use holdfast::session::Slot;
+use holdfast::session::{Slot, Trace};
 use holdfast::types::{BackendId, StatementId, Term};
 use holdfast::wire::command::Answer;
 use holdfast::wire::response::{Prepared, Shape};
@@ -21,17 +19,9 @@ pub struct Conn {
     pub autocommit: bool,
     pub insert_id: u64,
     pub tracks_gtids: bool,
+    pub marks: bool,
+    pub trace: Trace,
     pub shape: Shape,
-}
-
-/// The lane of the primary's connection.
-pub struct Lane {
-    pub record: LaneRecord,
-    pub number: u16,
-    pub generation: u64,
-    pub backend: BackendId,
-    pub thread: u32,
-    pub under_way: Option<Time>,
 }
 
 /// A command of the client's.
