@@ -3,7 +3,7 @@
 mod proxy;
 mod testbed;
 
-use proxy::{Client, Fault, Load, Options, Outcome, Proxy, SOON, TABLE};
+use proxy::{Client, EXACTLY_ONCE, Fault, Load, Options, Outcome, Proxy, SOON, TABLE};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,6 @@ use testbed::{Group, GroupOptions, ReplicaSet, Server, SetOptions, until};
 const CLIENTS: usize = 64;
 /// Connections killed in one run.
 const KILLS: usize = 500;
-/// What the clients' account and the proxy's need.
-const GRANT: &str = "GRANT REPLICATION_APPLIER ON *.* TO app@'%'; GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'";
 
 fn proxy_of(mut options: Options) -> Proxy {
     options.listener += "\nexactly_once = true";
@@ -25,12 +23,6 @@ fn pair() -> (ReplicaSet, Proxy) {
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
     (set, proxy)
-}
-
-/// From here on so many servers can say what became of a write.
-fn wait_witnesses(proxy: &Proxy, servers: usize) {
-    drop(proxy.client());
-    until("the servers' logs are watched", SOON, || proxy.metric("holdfast_witnesses", &[]) as usize == servers);
 }
 
 /// All that was acknowledged is there, and nothing that was not.
@@ -59,8 +51,8 @@ fn a_killed_primary_costs_nobody_an_error_where_connections_are_shared() {
 fn kill_a_primary(proxy_of: impl FnOnce(Vec<SocketAddr>) -> Proxy) {
     let group = Group::start(GroupOptions::default());
     let proxy = proxy_of(group.members().iter().map(Server::addr).collect());
-    group.primary().sql(&format!("{GRANT}; {TABLE}"));
-    wait_witnesses(&proxy, 3);
+    group.primary().sql(&format!("{EXACTLY_ONCE}; {TABLE}"));
+    proxy.wait_witnesses(3);
     let load = Load::start(proxy.port(), CLIENTS);
     load.wait_more(5);
     let old = group.primary_index().expect("a primary");
@@ -99,8 +91,8 @@ fn a_promotion_costs_nobody_an_error() {
     // With two replicas a person may promote the one that has not received all: then the proxy waits for a better one.
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::semisync() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
-    set.server(0).sql(&format!("{GRANT}; {TABLE}"));
-    wait_witnesses(&proxy, 2);
+    set.server(0).sql(&format!("{EXACTLY_ONCE}; {TABLE}"));
+    proxy.wait_witnesses(2);
     let load = Load::start(proxy.port(), CLIENTS);
     set.server(0).kill9();
     // What was acknowledged has been received, and may not have been applied yet: a promotion throws the rest away.
@@ -155,8 +147,8 @@ fn writes(mut client: Client, number: usize, stop: &AtomicBool) -> (Vec<usize>, 
 fn every_verdict_is_right() {
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::semisync() });
     let proxy = proxy_of(Options::servers(set.servers().iter().map(Server::addr)));
-    set.server(0).sql(&format!("{GRANT}; CREATE TABLE app.w(id INT PRIMARY KEY)"));
-    wait_witnesses(&proxy, 2);
+    set.server(0).sql(&format!("{EXACTLY_ONCE}; CREATE TABLE app.w(id INT PRIMARY KEY)"));
+    proxy.wait_witnesses(2);
     let stop = AtomicBool::new(false);
     let (killed, told) = std::thread::scope(|scope| {
         let clients = (0..8).map(|number| {
@@ -214,8 +206,8 @@ fn without_the_grant_the_truth_is_unknown_and_said_once() {
 fn answers_are_those_of_the_write_alone() {
     let (set, proxy) = pair();
     let table = "CREATE TABLE app.t(id INT PRIMARY KEY AUTO_INCREMENT, v INT, UNIQUE(v))";
-    set.server(0).sql(&format!("{GRANT}; {table}"));
-    wait_witnesses(&proxy, 2);
+    set.server(0).sql(&format!("{EXACTLY_ONCE}; {table}"));
+    proxy.wait_witnesses(2);
     let mut client = proxy.client();
     let ok = |client: &mut Client, sql: &str| -> Result<Vec<u8>, Fault> {
         client.send_query(sql);
@@ -282,7 +274,7 @@ fn a_check_tells_whose_account_can_have_it() {
     assert!(text.contains("writable, gtid_mode=ON") && text.contains("read-only, gtid_mode=ON"), "{text}");
     let why = "may not read the binary log, so no exactly_once (GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO holdfast@…";
     assert!(text.contains(why) && text.contains("1227"), "{text}");
-    set.server(0).sql(&format!("{GRANT}; {}", GRANT.replace("app@", "modest@")));
+    set.server(0).sql(&format!("{EXACTLY_ONCE}; {}", EXACTLY_ONCE.replace("app@", "modest@")));
     set.wait_synced();
     let (code, text) = check("modest", "modest");
     assert_eq!(code, Some(0), "{text}");

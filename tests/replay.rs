@@ -4,18 +4,17 @@ mod testbed;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
-use proxy::{Client, Fault, Options, Proxy, SOON};
+use proxy::{Client, EXACTLY_ONCE, Fault, Options, Proxy, SOON};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use testbed::{Group, GroupOptions, ReplicaSet, Server, SetOptions, until};
 
 const CLIENTS: usize = 16;
-const GRANT: &str = "GRANT TRANSACTION_GTID_TAG, REPLICATION_APPLIER ON *.* TO app@'%'";
 const TABLES: &str = "CREATE TABLE app.t(id INT PRIMARY KEY AUTO_INCREMENT, v INT); \
      CREATE TABLE app.child(t INT PRIMARY KEY); INSERT INTO app.t VALUES (1, 10), (2, 20)";
 
 fn start(listener: &str) -> (ReplicaSet, Proxy) {
     let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
-    set.server(0).sql(&format!("{GRANT}; {TABLES}"));
+    set.server(0).sql(&format!("{EXACTLY_ONCE}; {TABLES}"));
     set.wait_synced();
     let proxy = Proxy::start(Options::servers(set.servers().iter().map(Server::addr)).listener(listener));
     (set, proxy)
@@ -144,9 +143,10 @@ fn the_limit_and_the_switch() {
 #[test]
 fn prepared_statements_and_a_commit_in_flight_survive_a_failover() {
     let group = Group::start(GroupOptions::default());
-    group.primary().sql(&format!("{GRANT}; {TABLES}; CREATE TABLE app.w(id INT PRIMARY KEY, v BIGINT)"));
+    group.primary().sql(&format!("{EXACTLY_ONCE}; {TABLES}; CREATE TABLE app.w(id INT PRIMARY KEY, v BIGINT)"));
     let options = Options::group(group.members().iter().map(Server::addr)).listener("exactly_once = true");
     let proxy = Proxy::start(options);
+    proxy.wait_witnesses(3);
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let more = |n| {
         let before = done.load(Ordering::Relaxed);

@@ -157,6 +157,7 @@ build() {
 servers() {
   step "a group of three MySQL servers on 127.0.0.1:$((P0 + 1))-$((P0 + 3)) (member_expel_timeout=0, so that a dead primary is replaced after some 6 s)"
   EXPEL_TIMEOUT=0 "$HERE/group.sh" start "$GROUP" "$P0"
+  "$HERE/sql.sh" "$("$HERE/group.sh" primary "$GROUP")" "GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'" # for exactly_once
   done_step
 }
 
@@ -192,6 +193,7 @@ listen = "127.0.0.1:$ADMIN"
 name = "app"
 listen = "127.0.0.1:$PORT"
 cluster = "demo"
+exactly_once = true
 
 [[cluster]]
 name = "demo"
@@ -236,7 +238,7 @@ kill_a_pod() {
   before=$(labelled)
   step "clients write and read through the proxy; then the server of the primary, pod $before, is killed with -9"
   workload "$(of_pod "$before" 3)" --server @@hostname || code=$?
-  for i in $(seq 900); do
+  for i in $(seq 300); do
     after=$(labelled) || true
     case $after in '' | "$before" | *' '*) sleep 0.2 ;; *) break ;; esac
   done

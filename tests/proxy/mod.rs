@@ -20,6 +20,9 @@ pub use sysbench::{ROWS, sysbench};
 
 /// How long a test waits for what should happen at once.
 pub const SOON: Duration = Duration::from_secs(60);
+/// What the clients' account and the proxy's need for `exactly_once`.
+pub const EXACTLY_ONCE: &str =
+    "GRANT REPLICATION_APPLIER ON *.* TO app@'%'; GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'";
 
 /// What the proxy is to be. The texts are lines of TOML for the table they are named after.
 #[derive(Clone, Debug, Default)]
@@ -335,6 +338,12 @@ impl Proxy {
             rest.is_some_and(|r| r.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
         };
         text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until so many servers can say what became of a write (`exactly_once`, for which there must be a session).
+    pub fn wait_witnesses(&self, servers: usize) {
+        drop(self.client());
+        until("the servers' logs are watched", SOON, || self.metric("holdfast_witnesses", &[]) as usize == servers);
     }
 
     /// Clients connected now.

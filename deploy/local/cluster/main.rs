@@ -62,6 +62,8 @@ fn run(args: &Args) -> Result<()> {
     println!("  the API server is ready at {}", plane.url());
     let node = Arc::new(Node::start(&plane, NodeOptions::running(kubeblocks::runner())));
     let group = PodGroup::start(&plane, &node, NAMESPACE, CLUSTER);
+    // For exactly_once; the first member is the primary.
+    group.member(0).sql("GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'");
     let cluster = Cluster { plane, node, group };
     cluster.write_access(&args.folder)?;
     let mut told = Told::default();
