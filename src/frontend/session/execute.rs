@@ -12,28 +12,20 @@
 use super::checkout::Unavailable;
 use super::freshness::is_not_understood;
 use super::request::{Attempt, PrepareFailed, Request};
+use super::send::Sent;
 use super::{ClientSession, End};
 use super::{replay, share};
 use crate::classify::{Class, Flags};
 use crate::error::{ClientError, ErrorKind};
 use crate::failover::fate::{self, Lost};
 use crate::metrics;
-use crate::relay::{Ended, Relay, Said, UploadError, upload};
+use crate::relay::{Context256, Ended, Relay, Said};
 use crate::routing::{self, Route};
 use crate::session::Slot;
 use crate::wire::command::Answer;
 use crate::wire::packet::write_packet;
 use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
-
-/// How much of a request has reached the server's socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Whole,
-    Partly,
-    /// All of it, and the connection was lost before its answer began.
-    Lost,
-}
 
 impl ClientSession {
     /// Runs a request to its end and takes it off the input. What the client read is in the answer's `errno`; errors of
@@ -195,17 +187,28 @@ impl ClientSession {
         }
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
-        let withhold = self.withhold(request, slot, was_open);
         let knowable = slot == Slot::Primary && fate::is_knowable(&self.session, request.statement, was_open);
         let mark = if knowable && self.is_traced() { self.mark() } else { None };
         let sent = match self.send(request, slot, owned.as_deref(), mark).await {
+            Ok(Sent::Lost) => {
+                let lost = lost_answer(request, slot, repeatable, was_open, &Said::default());
+                return self.answer_lost(request, &lost, 1).await;
+            }
             Ok(sent) => sent,
             Err(attempt) => return attempt,
         };
-        if sent == Sent::Lost {
-            let lost = lost_answer(request, slot, repeatable, was_open, &Said::default());
-            return self.answer_lost(request, &lost, 1).await;
-        }
+        self.relay_answer(request, slot, owned.as_deref(), (sent, repeatable, was_open)).await
+    }
+
+    /// Relays the answer to what was sent on the connection in `slot`. `owned`: what was sent instead of the client's packet.
+    async fn relay_answer(
+        &mut self,
+        request: &mut Request,
+        slot: Slot,
+        owned: Option<&[u8]>,
+        (sent, repeatable, was_open): (Sent, bool, bool),
+    ) -> Attempt {
+        let withhold = self.withhold(request, slot, was_open);
         let hide_gtids = self.hides_gtids(slot);
         let records = slot == Slot::Primary && self.records(request, was_open);
         let Self { client, session, primary, follower, tracking, handle, account, .. } = self;
@@ -245,19 +248,7 @@ impl ClientSession {
                     connection.has_insert_id(said.insert_id);
                 }
                 connection.count();
-                if slot == Slot::Primary {
-                    self.answered(request, was_open, &said);
-                }
-                if sent == Sent::Partly {
-                    // The server refused the upload and closes; what the client still sends can't be told apart.
-                    self.drop_connection(slot, None);
-                    return Attempt::End(End::Error(ErrorKind::MalformedPacket));
-                }
-                self.note(request, slot, &said);
-                if slot == Slot::Primary {
-                    self.record(request, owned.as_deref(), &said, digest);
-                }
-                Attempt::Done(said)
+                self.relayed(request, (slot, sent, was_open), owned, said, digest)
             }
             Ended::Withheld { errno, length } => self.withheld(request.statement, slot, (errno, length)).await,
             Ended::BackendLost { clean } => {
@@ -281,63 +272,28 @@ impl ClientSession {
         }
     }
 
-    /// Sends the request on the connection in `slot`, behind what marks it.
-    async fn send(
+    /// The whole answer was relayed.
+    fn relayed(
         &mut self,
-        request: &mut Request,
-        slot: Slot,
+        request: &Request,
+        (slot, sent, was_open): (Slot, Sent, bool),
         owned: Option<&[u8]>,
-        mark: Option<BytesMut>,
-    ) -> Result<Sent, Attempt> {
-        let Self { client, primary, follower, .. } = self;
-        let Some(connection) = (match slot {
-            Slot::Primary => primary.as_mut(),
-            Slot::Follower => follower.as_mut(),
-        }) else {
-            return Err(Attempt::Again(slot));
-        };
-        let (length, marked) = (request.incoming.length, mark.is_some());
-        let mut packets = mark.unwrap_or_default();
-        let channel = &mut connection.channel;
-        let sent = if request.incoming.streamed {
-            request.incoming.length = 0;
-            match packets.is_empty() || channel.write_all(&packets).await.is_ok() {
-                true => upload(client, channel).await,
-                false => Err(UploadError::Backend),
-            }
-        } else {
-            let command = owned.unwrap_or(&client.input[..length]);
-            if marked {
-                packets.extend_from_slice(command);
-            }
-            let all = if marked { &packets[..] } else { command };
-            channel.write_all(all).await.map_err(|_| UploadError::Backend)
-        };
-        if sent == Err(UploadError::Client) {
+        said: Said,
+        digest: Option<Context256>,
+    ) -> Attempt {
+        if slot == Slot::Primary {
+            self.answered(request, was_open, &said);
+        }
+        if sent == Sent::Partly {
+            // The server refused the upload and closes; what the client still sends can't be told apart.
             self.drop_connection(slot, None);
-            return Err(Attempt::End(End::ClientGone));
+            return Attempt::End(End::Error(ErrorKind::MalformedPacket));
         }
-        if marked && sent.is_ok() {
-            match self.is_marked().await {
-                Ok(true) => {}
-                Ok(false) => return Ok(Sent::Lost),
-                Err(end) => {
-                    self.drop_connection(slot, None);
-                    return Err(Attempt::End(end));
-                }
-            }
+        self.note(request, slot, &said);
+        if slot == Slot::Primary {
+            self.record(request, owned, &said, digest);
         }
-        Ok(if sent.is_ok() { Sent::Whole } else { Sent::Partly })
-    }
-
-    /// The connection ended before the answer did.
-    async fn answer_lost(&mut self, request: &Request, lost: &Lost, sequence: u8) -> Attempt {
-        if lost.slot == Slot::Primary
-            && let Some(doubt) = self.doubt(request, lost)
-        {
-            return Box::pin(self.resolve(request, doubt)).await;
-        }
-        self.backend_lost(request, lost, sequence)
+        Attempt::Done(said)
     }
 
     /// Bytes that were ever sent on the connection in `slot`.

@@ -29,6 +29,7 @@ mod prepared;
 mod remains;
 mod request;
 mod replay;
+mod send;
 mod share;
 mod special;
 
