@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use holdfast::config::{self, Config};
 use holdfast::proxy::connect_check;
+use holdfast::topology::kubernetes::Access;
 use holdfast::{bench, proxy, reconciler, telemetry};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,17 +38,44 @@ enum Command {
         #[arg(long, requires = "connect", value_name = "NAME")]
         user: Option<String>,
     },
-    /// Keep a cluster of MySQL servers and their roles correct.
+    /// Keep MySQL clusters and their roles correct: the MysqlClusters of Kubernetes, or the servers of a file.
     Reconcile {
-        /// Which cluster, and how (TOML).
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
+        /// Servers without Kubernetes: which, and how (TOML).
+        #[arg(short, long, value_name = "FILE", conflicts_with_all = ["namespace", "kubeconfig", "context"])]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        kubernetes: Kubernetes,
     },
+    /// What a member's pod does before its server starts: write its option files.
+    #[command(hide = true)]
+    Init(reconciler::init::Args),
     /// Measure what clients see through a port.
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
+}
+
+#[derive(clap::Args)]
+struct Kubernetes {
+    /// Whose MysqlClusters; may be given several times. The reconciler's own where none is given.
+    #[arg(long, value_name = "NAME")]
+    namespace: Vec<String>,
+    /// A kubeconfig instead of the pod's ServiceAccount.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of it other than the current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The image that initialises members: this program's own.
+    #[arg(long, env = "HOLDFAST_IMAGE", value_name = "IMAGE", default_value = concat!("holdfast:", env!("CARGO_PKG_VERSION")))]
+    image: String,
+    /// Its name on the Lease; another for each reconciler.
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "holdfast")]
+    identity: String,
+    /// error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
 }
 
 #[derive(Subcommand)]
@@ -82,7 +110,12 @@ fn run(command: Command) -> Result<ExitCode> {
             drop(writeln!(std::io::stdout(), "{}", config::check::describe(&config)));
             Ok(())
         }),
-        Command::Reconcile { config } => reconcile(&config),
+        Command::Reconcile { config: Some(config), .. } => reconcile(&config),
+        Command::Reconcile { config: None, kubernetes } => reconcile_kubernetes(kubernetes),
+        Command::Init(args) => {
+            reconciler::init::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Bench { what: Bench::Failover(args) } => {
             Ok(if bench::failover(*args)? { ExitCode::SUCCESS } else { ExitCode::from(3) })
         }
@@ -128,5 +161,17 @@ fn reconcile(path: &Path) -> Result<ExitCode> {
     let _telemetry = telemetry::install(&file.log())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime.block_on(reconciler::run(&file))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reconcile_kubernetes(given: Kubernetes) -> Result<ExitCode> {
+    let log = config::LogConfig { level: given.log, ..config::LogConfig::default() };
+    let _telemetry = telemetry::install(&log)?;
+    let access = Access { kubeconfig: given.kubeconfig, context: given.context };
+    let (namespaces, image, identity) = (given.namespace, given.image, given.identity);
+    let options = reconciler::kubernetes::Options { access, namespaces, image, identity };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime
+        .block_on(async { anyhow::Ok(reconciler::kubernetes::run(&options, reconciler::told_to_stop()?).await?) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ use super::snapshot::MemberName;
 use crate::backend::QueryError;
 use crate::topology::report::Failure;
 use crate::types::{Address, GtidSet};
+use futures_util::future::join_all;
 use std::time::Duration;
 
 /// Limit of one step, but for those that copy data or join a group. Stopping the receiver of a frozen source takes 2 s.
@@ -202,8 +203,20 @@ impl Actor<'_> {
     async fn join(&self, server: &mut Session) -> Result<(), ActError> {
         let Replicate { user, password } = self.replicate();
         run(server, "STOP GROUP_REPLICATION").await?;
+        // Members move; whom it is told when it joins is where they are now.
+        let seeds = quoted(&self.group_addresses().await.join(","));
+        run(server, &format!("SET GLOBAL group_replication_group_seeds={seeds}")).await?;
         run(server, &format!("START GROUP_REPLICATION USER={user}, PASSWORD={password}")).await?;
         Ok(run(server, "SET GLOBAL offline_mode=OFF").await?)
+    }
+
+    /// Where those of the group that answer talk to each other.
+    async fn group_addresses(&self) -> Vec<String> {
+        let asked = self.members.iter().map(|(_, address)| async move {
+            let mut member = Session::open(self.access, address).await.ok()?;
+            member.one("SELECT @@global.group_replication_local_address").await.ok()
+        });
+        join_all(asked.collect::<Vec<_>>()).await.into_iter().flatten().filter(|address| !address.is_empty()).collect()
     }
 
     async fn force_members(&self, server: &mut Session, stay: &[MemberName]) -> Result<(), ActError> {

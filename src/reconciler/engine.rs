@@ -23,8 +23,6 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks while something is wrong or under way.
 const HASTE: Duration = Duration::from_millis(20);
-/// How often at least what members have is written down while nothing else is, for whoever comes after.
-const KEEP: Duration = Duration::from_secs(1);
 /// Rounds without a change after which haste is over: what does not come soon takes its time.
 const HASTE_ROUNDS_MAX: u32 = 250;
 
@@ -70,6 +68,8 @@ impl<P: Place> Engine<P> {
         loop {
             let pause = match self.round().await {
                 Ok(pause) => pause,
+                // Read again: what follows from it may be something else.
+                Err(PlaceError::Overtaken) => HASTE,
                 Err(error) => {
                     tracing::warn!(%error, "the record can't be read or written: roles stay as they are");
                     TICK
@@ -79,13 +79,16 @@ impl<P: Place> Engine<P> {
                 () = tokio::time::sleep(pause) => {}
                 // Not so often that a server which closes whatever is opened keeps it busy.
                 () = self.observer.somebody_left(), if pause > HASTE => {}
+                () = self.place.changed(), if pause > HASTE => {}
             }
         }
     }
 
     /// One look and what follows from it; how long to wait for the next.
     async fn round(&mut self) -> Result<Duration, PlaceError> {
-        let mut site = self.place.read().await?;
+        self.long.retain(|_, step| !step.is_finished());
+        let busy: Vec<MemberName> = self.long.keys().cloned().collect();
+        let mut site = self.place.read(&busy).await?;
         if self.kept.is_some() {
             // What was seen since is newer than what was written down; nobody else looks.
             site.record.known = std::mem::take(&mut self.record.known);
@@ -95,7 +98,9 @@ impl<P: Place> Engine<P> {
         self.record.known = snapshot.record.known.clone();
         let plan = decide(&snapshot);
         self.say(&plan);
-        if self.kept.is_none_or(|kept| kept.elapsed() >= KEEP) && plan.steps.is_empty() {
+        let is_news = self.place.tell(&snapshot, &plan);
+        let is_due = is_news || self.kept.is_none_or(|kept| kept.elapsed() >= P::KEEP);
+        if is_due && plan.steps.is_empty() {
             self.keep().await?;
         }
         let changed = self.act(&snapshot, &plan).await?;
@@ -111,12 +116,11 @@ impl<P: Place> Engine<P> {
 
     async fn look(&mut self, site: Site) -> Snapshot {
         let Site { wishes, record, mut members } = site;
-        self.long.retain(|_, step| !step.is_finished());
         let addresses = addresses(&members);
         let sights = self.observer.look(&self.access, &addresses).await;
         for (member, sight) in members.iter_mut().zip(sights) {
             member.sight = sight;
-            member.busy = self.long.contains_key(&member.name);
+            member.busy |= self.long.contains_key(&member.name);
         }
         let mut s = Snapshot { wishes, record, members, lost_ms: 0, change_ms: 0 };
         let lost = s.lead().is_none_or(|lead| lead.answer().is_none());
@@ -135,6 +139,9 @@ impl<P: Place> Engine<P> {
             for step in long {
                 // What it had is written down before it is done away with.
                 self.keep().await?;
+                if let Action::Clone { member, .. } = &step.action {
+                    self.place.renew(member).await?;
+                }
                 self.begin(step, &addresses);
             }
             let actor = Actor { access: &self.access, members: &addresses };

@@ -14,13 +14,17 @@
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
 //! [`resource`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
-//! back. [`config`]: the file of `holdfast reconcile` where the members are listed and no Kubernetes is needed.
+//! back. [`config`]: the file of `holdfast reconcile` where the members are listed and no Kubernetes is needed. [`kubernetes`]:
+//! MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods are before the servers start.
 
+pub mod accounts;
 pub mod act;
 pub mod action;
 pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod init;
+pub mod kubernetes;
 pub mod observe;
 pub mod place;
 pub mod resource;
@@ -39,6 +43,15 @@ use tokio_util::sync::CancellationToken;
 /// What is wrong with the file, before anything is done.
 pub async fn run(file: &File) -> Result<(), FileError> {
     let engine = Engine::new(file.place()?, file.access()?);
+    engine.run(told_to_stop()?).await;
+    Ok(())
+}
+
+/// Cancelled by SIGTERM and SIGINT.
+///
+/// # Errors
+/// Signals can't be listened to.
+pub fn told_to_stop() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told = stop.clone();
@@ -46,6 +59,5 @@ pub async fn run(file: &File) -> Result<(), FileError> {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         told.cancel();
     });
-    engine.run(stop).await;
-    Ok(())
+    Ok(stop)
 }

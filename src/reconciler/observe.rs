@@ -81,6 +81,9 @@ impl Observer {
 
 /// One member's answer; its session, if it can be used again.
 async fn question(access: &Access, address: &Address, session: Option<Session>) -> (Option<Session>, Sight) {
+    if address.host.is_empty() {
+        return (None, Err(Failure { kind: FailureKind::Silent, text: "there is no pod of it".into() }));
+    }
     let mut kept = None;
     let asked = tokio::time::timeout(access.deadline, try_question(access, address, session, &mut kept)).await;
     match asked {

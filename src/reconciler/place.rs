@@ -1,15 +1,17 @@
 //! Where a cluster's members, wishes and record are read and written: the seam between the engine and Kubernetes.
 //!
-//! [`Listed`] is the place without Kubernetes: members by address, the record in a file. It knows no labels and elects no
+//! [`super::kubernetes`] has the one in Kubernetes. [`Listed`] is the place without it: members by address, the record in a file. It knows no labels and elects no
 //! leader: one process per file.
 
+use super::action::Plan;
 use super::resource::MysqlClusterStatus;
-use super::snapshot::{Member, MemberName, Record, Wishes};
+use super::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
 use super::status;
 use crate::topology::report::{Failure, FailureKind};
 use crate::types::{Address, Role, Term};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why nothing could be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +37,33 @@ pub struct Site {
 
 /// A place where a cluster is written down.
 pub trait Place {
-    /// Reads it.
-    fn read(&mut self) -> impl Future<Output = Result<Site, PlaceError>>;
+    /// How often at least what members have is written down while nothing else is, for whoever comes after.
+    const KEEP: Duration = Duration::from_secs(1);
+
+    /// Reads it; on the `busy` members a long step is under way.
+    fn read(&mut self, busy: &[MemberName]) -> impl Future<Output = Result<Site, PlaceError>> + Send;
     /// Replaces the record that was read last, if nobody else has in between.
-    fn write(&mut self, record: &Record) -> impl Future<Output = Result<(), PlaceError>>;
+    fn write(&mut self, record: &Record) -> impl Future<Output = Result<(), PlaceError>> + Send;
     /// Puts a role on a member, or takes it off.
-    fn label(&mut self, member: &MemberName, role: Option<Role>) -> impl Future<Output = Result<(), PlaceError>>;
+    fn label(&mut self, member: &MemberName, role: Option<Role>)
+    -> impl Future<Output = Result<(), PlaceError>> + Send;
     /// Puts a term on a member.
-    fn announce(&mut self, member: &MemberName, term: Term) -> impl Future<Output = Result<(), PlaceError>>;
+    fn announce(&mut self, member: &MemberName, term: Term) -> impl Future<Output = Result<(), PlaceError>> + Send;
+
+    /// The data of this member are about to be replaced: it needs another `server_uuid` afterwards.
+    fn renew(&mut self, _: &MemberName) -> impl Future<Output = Result<(), PlaceError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// What was seen and decided, to be told with the record; is it worth writing down at once?
+    fn tell(&mut self, _: &Snapshot, _: &Plan) -> bool {
+        false
+    }
+
+    /// Ends when something may have changed. Cancel safe.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// A member that has not been asked.
@@ -85,7 +106,7 @@ impl Listed {
 }
 
 impl Place for Listed {
-    async fn read(&mut self) -> Result<Site, PlaceError> {
+    async fn read(&mut self, _: &[MemberName]) -> Result<Site, PlaceError> {
         let record = status::record(&self.status()?);
         let mut wishes = self.wishes.clone();
         if let Ok(asked) = std::fs::read_to_string(&self.asked) {

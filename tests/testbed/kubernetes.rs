@@ -19,6 +19,7 @@ mod node;
 mod objects;
 mod pod;
 pub mod program;
+pub mod specified;
 
 use super::{Daemon, Port, StartError, Testbed, until};
 use certificates::Authority;

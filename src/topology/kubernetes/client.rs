@@ -60,7 +60,7 @@ pub struct Trouble {
 
 impl Access {
     /// A client, and the namespace that it is at home in.
-    pub(super) async fn open(&self) -> Result<(Client, String), Trouble> {
+    pub(crate) async fn open(&self) -> Result<(Client, String), Trouble> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(READ);

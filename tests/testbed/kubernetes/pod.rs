@@ -139,9 +139,14 @@ impl RunningPod {
 
     /// Runs SQL as root, through the server's socket file: the pod may be cut off. The error is the client's message.
     pub fn try_sql(&self, sql: &str) -> Result<Rows, String> {
+        self.try_sql_as(("root", ""), sql)
+    }
+
+    /// The same with another user and password.
+    pub fn try_sql_as(&self, login: (&str, &str), sql: &str) -> Result<Rows, String> {
         let pid = self.pid().ok_or_else(|| format!("{} does not run", self.key))?;
         let at = format!("--socket={}", socket(pid).display());
-        query_at(Flavor::MySql, &[at], ("root", ""), sql)
+        query_at(Flavor::MySql, &[at], login, sql)
     }
 
     /// The same; panics with the error.

@@ -1,0 +1,202 @@
+//! `holdfast init`: what a member's pod does before its server starts. It writes option files and the accounts, and runs no
+//! server itself: the image that it comes in has none.
+//!
+//! ```text
+//!  holdfast init ──▶ mysqld first.cnf ──▶ mysqld my.cnf
+//!                    no data yet: initialise, with the accounts
+//!                    else: only look whether the options are right
+//! ```
+//!
+//! Two things are undone here because only files can undo them: an initialisation that broke off (its server has never
+//! answered anybody), and the identity that a server keeps when its data are replaced by a clone (the numbers of the
+//! transactions that it lost must not be given out twice).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Its arguments.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The option file of all members.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Folder of the accounts' passwords, one file each.
+    #[arg(long, value_name = "DIR")]
+    pub accounts: PathBuf,
+    /// The member's volume.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where the option files go.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// The cluster's first server id; the pod's ordinal is added.
+    #[arg(long, value_name = "N")]
+    pub server_ids: u32,
+    /// The pod's name, which ends with its ordinal.
+    #[arg(long, env = "POD_NAME")]
+    pub pod: String,
+    /// Where the other members find it.
+    #[arg(long, env = "POD_IP")]
+    pub ip: std::net::IpAddr,
+}
+
+/// The schema whose folder shows that an initialisation came to its end: its statement is the last.
+const SCHEMA: &str = "holdfast";
+
+/// Writes the files.
+///
+/// # Errors
+/// What could not be read or written, with its path.
+pub fn run(args: &Args) -> io::Result<()> {
+    let data = args.data.join("data");
+    let began = args.data.join("initialising");
+    if began.exists() && data.exists() && !data.join(SCHEMA).exists() {
+        fs::remove_dir_all(&data).map_err(|error| named(&data, &error))?;
+    }
+    let is_new = !data.join("mysql.ibd").exists() && !data.join("#clone").exists();
+    if is_new {
+        write(&began, "")?;
+    } else if began.exists() {
+        fs::remove_file(&began).map_err(|error| named(&began, &error))?;
+    }
+    forget_identity(&args.data, &data)?;
+    let common = read(&args.config)? + &own(args, &data)?;
+    let accounts = args.run.join("accounts.sql");
+    let first = if is_new {
+        format!("initialize-insecure\ninit-file={}\n", accounts.display())
+    } else {
+        "validate-config\n".to_owned()
+    };
+    write(&accounts, &accounts_sql(&passwords(&args.accounts)?))?;
+    write(&args.run.join("first.cnf"), &(common.clone() + &first))?;
+    write(&args.run.join("my.cnf"), &common)
+}
+
+/// The lines that each member has for itself.
+fn own(args: &Args, data: &Path) -> io::Result<String> {
+    let ordinal = args.pod.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{} does not end with an ordinal", args.pod));
+    let id = args.server_ids + ordinal.ok_or_else(wrong)?;
+    let (data, ip) = (data.display(), args.ip);
+    let group = std::net::SocketAddr::new(ip, 33061);
+    Ok(format!(
+        "datadir={data}\nserver-id={id}\nreport-host={ip}\nreport-port=3306\nloose-group_replication_local_address={group}\n"
+    ))
+}
+
+/// After a clone the server gets another uuid. A clone is known by the moment it began, in the server's own notes.
+fn forget_identity(volume: &Path, data: &Path) -> io::Result<()> {
+    let Ok(notes) = fs::read_to_string(data.join("#clone/#view_status")) else { return Ok(()) };
+    let Some(clone) = notes.lines().nth(1).and_then(|times| times.split(' ').next()) else { return Ok(()) };
+    let seen = volume.join("cloned");
+    if fs::read_to_string(&seen).is_ok_and(|seen| seen == clone) {
+        return Ok(());
+    }
+    match fs::remove_file(data.join("auto.cnf")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => write(&seen, clone),
+    }
+}
+
+fn passwords(folder: &Path) -> io::Result<BTreeMap<String, String>> {
+    let names = crate::reconciler::accounts::ACCOUNTS.iter().map(|account| account.key);
+    names.map(|name| Ok((name.to_owned(), read(&folder.join(name))?))).collect()
+}
+
+fn accounts_sql(passwords: &BTreeMap<String, String>) -> String {
+    // Every member has them by itself, and none of them is a transaction that others lack.
+    let mut sql = "SET SESSION sql_log_bin = 0;\n".to_owned();
+    for account in crate::reconciler::accounts::ACCOUNTS {
+        sql += &account.sql(passwords.get(account.key).map_or("", |password| password.trim()));
+    }
+    sql + &format!("CREATE SCHEMA {SCHEMA};\n")
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path).map_err(|error| named(path, &error))
+}
+
+/// Readable by the server alone.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|error| named(path, &error))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bed(name: &str) -> Args {
+        let root = std::env::temp_dir().join(format!("holdfast-init-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let folder = |name: &str| {
+            fs::create_dir_all(root.join(name)).expect("a folder");
+            root.join(name)
+        };
+        let accounts = folder("accounts");
+        for account in crate::reconciler::accounts::ACCOUNTS {
+            fs::write(accounts.join(account.key), "it's\n").expect("a file");
+        }
+        let config = folder("config").join("my.cnf");
+        fs::write(&config, "[mysqld]\n").expect("a file");
+        let (data, run, ip) = (folder("data"), folder("run"), "10.0.0.7".parse().expect("an address"));
+        Args { config, accounts, data, run, server_ids: 160, pod: "db-mysql-2".to_owned(), ip }
+    }
+
+    fn written(args: &Args, name: &str) -> String {
+        fs::read_to_string(args.run.join(name)).expect("it was written")
+    }
+
+    #[test]
+    fn a_volume_is_initialised_once() {
+        let args = bed("once");
+        run(&args).expect("it runs");
+        assert!(written(&args, "first.cnf").contains("initialize-insecure"));
+        assert!(written(&args, "my.cnf").contains("server-id=162\nreport-host=10.0.0.7\n"));
+        assert!(!written(&args, "my.cnf").contains("initialize"));
+        assert!(written(&args, "accounts.sql").contains("'it''s'"));
+        // It broke off: from the beginning.
+        fs::create_dir_all(args.data.join("data")).expect("a folder");
+        fs::write(args.data.join("data/mysql.ibd"), "").expect("a file");
+        run(&args).expect("it runs");
+        assert!(!args.data.join("data").exists());
+        assert!(written(&args, "first.cnf").contains("initialize-insecure"));
+        // It came to its end: never again.
+        fs::create_dir_all(args.data.join("data/holdfast")).expect("a folder");
+        fs::write(args.data.join("data/mysql.ibd"), "").expect("a file");
+        run(&args).expect("it runs");
+        assert!(written(&args, "first.cnf").contains("validate-config"));
+        fs::remove_dir(args.data.join("data/holdfast")).expect("it was there");
+        run(&args).expect("it runs");
+        assert!(args.data.join("data/mysql.ibd").exists(), "whose schema somebody drops keeps his data");
+        fs::remove_dir_all(args.data.parent().expect("a root")).expect("it was there");
+    }
+
+    #[test]
+    fn a_clone_gets_an_identity_of_its_own_once() {
+        let args = bed("clone");
+        let data = args.data.join("data");
+        fs::create_dir_all(data.join("#clone")).expect("a folder");
+        let identity = data.join("auto.cnf");
+        let mut look = |clone: &str| {
+            fs::write(data.join("#clone/#view_status"), format!("1 1\n{clone} 1795310928191042\n10.0.0.1:3306\n"))
+                .expect("a file");
+            fs::write(&identity, "").expect("a file");
+            run(&args).expect("it runs");
+            identity.exists()
+        };
+        assert!(!look("17"));
+        assert!(look("17"));
+        assert!(!look("18"));
+        fs::remove_dir_all(args.data.parent().expect("a root")).expect("it was there");
+    }
+}

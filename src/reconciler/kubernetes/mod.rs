@@ -1,0 +1,267 @@
+//! The reconciler in Kubernetes: every MysqlCluster of its namespaces is kept, by one reconciler at a time.
+//!
+//! ```text
+//!             Lease taken              a MysqlCluster appears
+//! candidate ─────────────▶ leader ─────────────────────────────▶ accounts ──▶ objects ──▶ kept: the engine keeps its roles,
+//!     ▲                      │                                                            upkeep its objects and operations
+//!     └──────────────────────┘                                                                         │
+//!       not renewed for 7 s: all of it ends, roles stay as they are          it is deleted: its loops end, Kubernetes
+//!                                                                            collects what it owned
+//! ```
+//!
+//! Two loops per cluster. The engine ([`crate::reconciler::engine`]) has the servers and the status for itself, and decides as
+//! it does without Kubernetes; its [`place`] is where it reads and writes. Upkeep never touches a server or the status: it
+//! applies [`objects`], and when it needs the primary elsewhere (a pod must go) it says so on the pod, and waits.
+//!
+//! While the API server is away nothing can be claimed, so roles freeze.
+
+mod cache;
+pub mod conf;
+pub mod lease;
+pub mod objects;
+mod operations;
+mod place;
+mod tell;
+mod upkeep;
+
+use super::engine::Engine;
+use super::resource::MysqlCluster;
+use super::server;
+use crate::topology::kubernetes::client::{Access, Trouble};
+use crate::topology::kubernetes::pod::Pod;
+use cache::{Bells, Cache, follow};
+use kube::Client;
+use kube::api::{Api, ApiResource, Resource, ResourceExt};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
+use place::InKubernetes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The label with a pod's role.
+pub const ROLE: &str = "holdfast.io/role";
+/// On a pod whose primary must move away, because the pod is about to go.
+const LEAVING: &str = "holdfast.io/leaving";
+/// On a pod whose data are being replaced: it needs a new identity afterwards.
+const RENEW: &str = "holdfast.io/renew";
+/// Between two looks at the objects of a cluster.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// After a failure.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Events that wait to be sent; more are dropped.
+const EVENTS_MAX: usize = 64;
+
+/// What it is told on the command line.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which API server.
+    pub access: Access,
+    /// Whose MysqlClusters; none: its own namespace's.
+    pub namespaces: Vec<String>,
+    /// The image that initialises members: this program's.
+    pub image: String,
+    /// Its name on the Lease: its pod's.
+    pub identity: String,
+}
+
+/// What the loops of one namespace share.
+pub struct Shared {
+    client: Client,
+    namespace: String,
+    image: String,
+    clusters: Cache<MysqlCluster>,
+    pods: Cache<Pod>,
+    bells: Bells,
+    news: Notify,
+    events: mpsc::Sender<(String, Event)>,
+}
+
+impl Shared {
+    /// Pods as far as they matter here.
+    fn pods_api(&self) -> Api<Pod> {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Tells a person of something, beside the object; it is lost where too much is told.
+    fn event(&self, cluster: &str, type_: EventType, reason: &str, note: String) {
+        let (reason, action) = (reason.to_owned(), "Reconcile".to_owned());
+        let event = Event { type_, reason, note: Some(note), action, secondary: None };
+        drop(self.events.try_send((cluster.to_owned(), event)));
+    }
+}
+
+/// Keeps the clusters until told to stop.
+///
+/// # Errors
+/// There is no way to the API server.
+pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
+    let (client, home) = options.access.open().await?;
+    let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
+    let namespaces = if options.namespaces.is_empty() { vec![home] } else { options.namespaces.clone() };
+    let mut led = false;
+    while !stop.is_cancelled() {
+        if let Some(()) = stop.run_until_cancelled(taken(&mut candidate)).await {
+            tracing::info!(identity = options.identity, "leads");
+            led = true;
+            let leading = stop.child_token();
+            let work =
+                join(namespaces.iter().map(|namespace| keep_namespace(&client, options, namespace, leading.clone())));
+            tokio::join!(work, renewed(&mut candidate, leading.clone()));
+            tracing::info!("leads no more");
+        }
+    }
+    if led {
+        drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
+    }
+    Ok(())
+}
+
+async fn join(all: impl Iterator<Item = impl Future<Output = ()>>) {
+    futures_util::future::join_all(all).await;
+}
+
+/// Ends when the Lease is ours.
+async fn taken(candidate: &mut Candidate) {
+    loop {
+        match tokio::time::timeout(RENEWAL, candidate.try_hold()).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the Lease can't be taken"),
+            Err(_) => tracing::warn!("the Lease can't be taken: the API server does not answer"),
+        }
+        tokio::time::sleep(RENEWAL).await;
+    }
+}
+
+/// Renews it; cancels the work when that fails for too long.
+async fn renewed(candidate: &mut Candidate, leading: CancellationToken) {
+    let _end: DropGuard = leading.clone().drop_guard();
+    let mut last = Instant::now();
+    while leading.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
+        match tokio::time::timeout(RENEWAL, candidate.try_hold()).await {
+            Ok(Ok(true)) => last = Instant::now(),
+            Ok(Ok(false)) => return tracing::warn!("another holds the Lease"),
+            Ok(Err(_)) | Err(_) if last.elapsed() + RENEWAL < GIVE_UP => {}
+            Ok(Err(_)) | Err(_) => return tracing::warn!("the Lease could not be renewed: roles stay as they are"),
+        }
+    }
+}
+
+/// Watches one namespace and keeps a pair of loops for each of its MysqlClusters.
+async fn keep_namespace(client: &Client, options: &Options, namespace: &str, leading: CancellationToken) {
+    let (events, told) = mpsc::channel(EVENTS_MAX);
+    let shared = Arc::new(Shared {
+        client: client.clone(),
+        namespace: namespace.to_owned(),
+        image: options.image.clone(),
+        clusters: Cache::default(),
+        pods: Cache::default(),
+        bells: Bells::default(),
+        news: Notify::new(),
+        events,
+    });
+    let mut watches = JoinSet::new();
+    let (own, pods) = (shared.clone(), shared.clone());
+    watches.spawn(async move {
+        let api: Api<MysqlCluster> = Api::namespaced(own.client.clone(), &own.namespace);
+        follow(api, "", &own.clusters, |cluster: &MysqlCluster| Some(cluster.name_any()), (&own.bells, &own.news))
+            .await;
+    });
+    watches.spawn(async move {
+        let concerns = |pod: &Pod| pod.metadata.labels.as_ref()?.get(objects::CLUSTER).cloned();
+        follow(pods.pods_api(), objects::CLUSTER, &pods.pods, concerns, (&pods.bells, &pods.news)).await;
+    });
+    watches.spawn(tell_events(shared.clone(), told));
+    let mut kept: HashMap<String, Kept> = HashMap::new();
+    while leading.run_until_cancelled(shared.news.notified()).await.is_some() {
+        let there = shared.clusters.all(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        let names: Vec<String> = there.iter().map(|cluster| cluster.name_any()).collect();
+        kept.retain(|name, _| {
+            names.contains(name) || {
+                shared.bells.forget(name);
+                false
+            }
+        });
+        for name in names {
+            kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));
+        }
+    }
+    for (_, kept) in kept {
+        kept.end().await;
+    }
+}
+
+/// The loops of one cluster; they end when this is dropped.
+struct Kept {
+    stop: CancellationToken,
+    work: tokio::task::JoinHandle<()>,
+}
+
+impl Kept {
+    fn start(shared: &Arc<Shared>, name: String) -> Self {
+        let stop = CancellationToken::new();
+        let work = tokio::spawn(keep(shared.clone(), name, stop.clone()));
+        Self { stop, work }
+    }
+
+    async fn end(mut self) {
+        self.stop.cancel();
+        drop((&mut self.work).await);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One cluster: accounts, then objects and roles side by side.
+async fn keep(shared: Arc<Shared>, name: String, stop: CancellationToken) {
+    let Some(Some(access)) = stop.run_until_cancelled(accounts(&shared, &name)).await else { return };
+    let engine = Engine::new(InKubernetes::new(shared.clone(), &name), access);
+    tokio::join!(engine.run(stop.clone()), stop.run_until_cancelled(keep_objects(&shared, &name)));
+}
+
+/// The accounts, as soon as they are there; `None` once there is no such cluster.
+async fn accounts(shared: &Shared, name: &str) -> Option<server::Access> {
+    loop {
+        let cluster = shared.clusters.find(name)?;
+        match upkeep::accounts(shared, &cluster).await {
+            Ok(access) => return Some(access),
+            Err(error) => tracing::warn!(cluster = name, %error, "its accounts"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn keep_objects(shared: &Shared, name: &str) {
+    let mut bell = shared.bells.of(name);
+    while let Some(cluster) = shared.clusters.find(name) {
+        let replicas = upkeep::replicas(shared, &cluster);
+        let done = upkeep::objects(shared, &cluster, replicas).await;
+        if let Err(error) = &done {
+            tracing::warn!(cluster = name, %error, "its objects");
+        }
+        // Its own changes ring, too.
+        tokio::time::sleep(AGAIN).await;
+        if done.is_ok() {
+            drop(tokio::time::timeout(UPKEEP, bell.changed()).await);
+        }
+    }
+}
+
+async fn tell_events(shared: Arc<Shared>, mut told: mpsc::Receiver<(String, Event)>) {
+    let recorder = Recorder::new(shared.client.clone(), Reporter { controller: "holdfast".to_owned(), instance: None });
+    while let Some((name, event)) = told.recv().await {
+        let Some(cluster) = shared.clusters.find(&name) else { continue };
+        if let Err(error) = recorder.publish(&event, &cluster.object_ref(&())).await {
+            tracing::warn!(cluster = name, %error, "an Event could not be written");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A cluster as it is written down in Kubernetes: wishes in the spec of its MysqlCluster, the record in the status, members as
+//! pods, roles on their labels.
+//!
+//! Reading costs no request: everything comes from watches. Writing the record is a compare and swap by resourceVersion, so that
+//! whoever acts on something old is refused before anything is done. Patches of a pod name its uid: a pod that has followed
+//! under the same name gets nothing that was meant for its predecessor.
+
+use super::cache::Cache;
+use super::objects;
+use super::operations;
+use super::tell::{self, Told};
+use super::{LEAVING, RENEW, ROLE, Shared};
+use crate::reconciler::action::Plan;
+use crate::reconciler::place::{Place, PlaceError, Site, unasked};
+use crate::reconciler::resource::{LastFailover, MysqlCluster, TopologyKind};
+use crate::reconciler::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
+use crate::reconciler::status;
+use crate::topology::kubernetes::preset::{Preset, TERM_ANNOTATION};
+use crate::topology::kubernetes::{Label, PodFacts, PodState, pod::Pod};
+use crate::types::{Address, Role, Term};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::events::EventType;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The role label of KubeBlocks, for those who read only that.
+const KUBEBLOCKS_ROLE: &str = "kubeblocks.io/role";
+/// No request takes longer: the API server may be frozen.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The place of one MysqlCluster.
+pub struct InKubernetes {
+    shared: Arc<Shared>,
+    name: String,
+    bell: watch::Receiver<()>,
+    api: Api<MysqlCluster>,
+    pods: Api<Pod>,
+    /// The newest that is known: what was written, or what the watch said since.
+    current: Option<Arc<MysqlCluster>>,
+    told: Told,
+    /// A change of the primary under way: from whom, why, since when.
+    change: Option<(LastFailover, Instant)>,
+    last: Option<LastFailover>,
+}
+
+impl InKubernetes {
+    /// The place of the cluster of this name.
+    pub fn new(shared: Arc<Shared>, name: &str) -> Self {
+        let api = Api::namespaced(shared.client.clone(), &shared.namespace);
+        let pods = shared.pods_api();
+        let bell = shared.bells.of(name);
+        Self {
+            shared,
+            name: name.to_owned(),
+            bell,
+            api,
+            pods,
+            current: None,
+            told: Told::default(),
+            change: None,
+            last: None,
+        }
+    }
+
+    fn cluster(&mut self) -> Result<Arc<MysqlCluster>, PlaceError> {
+        let watched = self.shared.clusters.find(&self.name);
+        let gone = || PlaceError::Away(format!("there is no MysqlCluster {}", self.name));
+        let newest = match (watched, self.current.take()) {
+            (None, _) => return Err(gone()),
+            (Some(watched), Some(own)) if version(&own) > version(&watched) => own,
+            (Some(watched), _) => watched,
+        };
+        self.current = Some(newest.clone());
+        Ok(newest)
+    }
+
+    fn pod(&self, member: &MemberName) -> Option<Arc<Pod>> {
+        self.shared.pods.find(&member.0)
+    }
+
+    /// Changes labels or annotations of a member's pod, if there is one.
+    async fn mark(&self, member: &MemberName, field: &str, values: Value) -> Result<(), PlaceError> {
+        let Some(pod) = self.pod(member) else { return Ok(()) };
+        let patch = Patch::Merge(json!({ "metadata": { "uid": pod.metadata.uid, field: values } }));
+        match within(self.pods.patch(&member.0, &PatchParams::default(), &patch)).await {
+            Err(Refusal::Gone) => Ok(()),
+            done => done.map(drop).map_err(PlaceError::from),
+        }
+    }
+
+    /// Pods whose data were replaced get a successor, whose `holdfast init` gives the server another identity.
+    async fn replace_renewed(&self, members: &[Member], busy: &[MemberName]) -> Result<(), PlaceError> {
+        for member in members.iter().filter(|m| !m.deleting && !busy.contains(&m.name)) {
+            let Some(pod) = self.pod(&member.name).filter(|pod| annotation(pod, RENEW).is_some()) else { continue };
+            tracing::info!(pod = %member.name, "its data were replaced, so it gets a new identity with a new pod");
+            within(delete_pod(&self.pods, &pod, Some(5))).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks for the deletion of just this pod.
+pub async fn delete_pod(pods: &Api<Pod>, pod: &Pod, grace_s: Option<u32>) -> Result<(), kube::Error> {
+    let uid = Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+    let how = DeleteParams { grace_period_seconds: grace_s, preconditions: uid, ..DeleteParams::default() };
+    match pods.delete(pod.metadata.name.as_deref().unwrap_or_default(), &how).await {
+        Err(kube::Error::Api(refusal)) if [404, 409].contains(&refusal.code) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+pub(super) fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Grows with every change of the object. (The API promises that these are numbers since 1.35; etcd's always were.)
+fn version(cluster: &MysqlCluster) -> u64 {
+    cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+enum Refusal {
+    Overtaken,
+    Gone,
+    Other(String),
+}
+
+impl From<Refusal> for PlaceError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Overtaken => Self::Overtaken,
+            Refusal::Gone => Self::Away("it is gone".to_owned()),
+            Refusal::Other(text) => Self::Away(text),
+        }
+    }
+}
+
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(refusal))) if refusal.code == 409 => Err(Refusal::Overtaken),
+        Ok(Err(kube::Error::Api(refusal))) if refusal.code == 404 => Err(Refusal::Gone),
+        Ok(Err(error)) => Err(Refusal::Other(error.to_string())),
+        Err(_) => Err(Refusal::Other(format!("no answer from the API server within {PATIENCE:?}"))),
+    }
+}
+
+impl Place for InKubernetes {
+    /// Enough for whoever comes after, and not a write per second to etcd for each cluster.
+    const KEEP: Duration = Duration::from_secs(5);
+
+    async fn read(&mut self, busy: &[MemberName]) -> Result<Site, PlaceError> {
+        let cluster = self.cluster()?;
+        let site = site(&cluster, &self.shared.pods, &operations::wish(&self.shared, &cluster));
+        self.replace_renewed(&site.members, busy).await?;
+        Ok(site)
+    }
+
+    async fn write(&mut self, record: &Record) -> Result<(), PlaceError> {
+        let before = self.cluster()?;
+        let old = before.status.clone().unwrap_or_default();
+        if record.target.as_ref().map(ToString::to_string) != old.target_primary {
+            let to = record.target.as_ref().map(ToString::to_string).unwrap_or_default();
+            let reason = self.told.why.clone();
+            let change = LastFailover { from: old.primary.clone(), to, reason, ..LastFailover::default() };
+            self.change = Some((change, Instant::now()));
+        }
+        let mut new = tell::status(&before, &self.told, &Timestamp::now().to_string());
+        status::write_record(&mut new, record);
+        new.last_failover = self.last.clone().or(old.last_failover);
+        let mut after = MysqlCluster::clone(&before);
+        after.status = Some(new);
+        let written = within(self.api.replace_status(&self.name, &PostParams::default(), &after)).await?;
+        self.current = Some(Arc::new(written));
+        Ok(())
+    }
+
+    async fn label(&mut self, member: &MemberName, role: Option<Role>) -> Result<(), PlaceError> {
+        let (own, blocks) = match role {
+            Some(Role::Primary) => (Some("primary"), Some("primary")),
+            Some(Role::Follower) => (Some("follower"), Some("secondary")),
+            Some(Role::Unknown) | None => (None, None),
+        };
+        self.mark(member, "labels", json!({ ROLE: own, KUBEBLOCKS_ROLE: blocks })).await?;
+        if role != Some(Role::Primary) {
+            return Ok(());
+        }
+        if let Some((change, since)) = self.change.take() {
+            let took_ms = since.elapsed().as_millis() as u64;
+            let from = change.from.as_deref().unwrap_or("nobody");
+            let note = format!("{} takes over from {from} after {took_ms} ms: {}", change.to, change.reason);
+            self.shared.event(&self.name, EventType::Normal, "PrimaryChanged", note);
+            self.last = Some(LastFailover { at: Timestamp::now().to_string(), took_ms, ..change });
+        }
+        Ok(())
+    }
+
+    async fn announce(&mut self, member: &MemberName, term: Term) -> Result<(), PlaceError> {
+        self.mark(member, "annotations", json!({ TERM_ANNOTATION: term.0.to_string() })).await
+    }
+
+    async fn renew(&mut self, member: &MemberName) -> Result<(), PlaceError> {
+        self.mark(member, "annotations", json!({ RENEW: "clone" })).await
+    }
+
+    fn tell(&mut self, snapshot: &Snapshot, plan: &Plan) -> bool {
+        let Some(cluster) = &self.current else { return false };
+        let told = tell::told(cluster, snapshot, plan);
+        let news = told.news(&self.told);
+        if news && let Some(warning) = told.warning(&self.told) {
+            self.shared.event(&self.name, EventType::Warning, told.phase, warning);
+        }
+        self.told = told;
+        news || cluster.status.as_ref().and_then(|status| status.observed_generation) != cluster.metadata.generation
+    }
+
+    async fn changed(&mut self) {
+        if self.bell.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// What is written down of a cluster, as the engine takes it.
+fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Option<crate::reconciler::snapshot::Switchover>) -> Site {
+    let spec = &cluster.spec;
+    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    let own = |pod: &Pod| {
+        pod.metadata.labels.as_ref().is_some_and(|all| all.get(objects::CLUSTER).is_some_and(|c| c == name))
+    };
+    let rules = Preset::Holdfast.rules();
+    let mut found = BTreeMap::new();
+    for pod in pods.all(own) {
+        if let Some(facts) = PodFacts::read(&pod, &rules) {
+            let place = objects::ordinal(name, &facts.name).unwrap_or(u32::MAX);
+            found.insert((place, facts.name.clone()), (pod, facts));
+        }
+    }
+    let kept = if spec.topology == TopologyKind::External { 0 } else { spec.replicas };
+    let mut members: Vec<Member> = Vec::new();
+    for ordinal in 0..kept {
+        let pod_name: Arc<str> = objects::pod_name(name, ordinal).into();
+        match found.remove(&(ordinal, pod_name.clone())) {
+            Some((pod, facts)) => members.push(member(&pod, facts)),
+            // It counts although there is no pod of it: what was acknowledged may be with it.
+            None => members.push(unasked(MemberName(pod_name), Address { host: "".into(), port: 3306 })),
+        }
+    }
+    for (_, (pod, facts)) in found {
+        // Above the number that is wanted: it is to go.
+        let surplus = spec.topology != TopologyKind::External;
+        let member = member(&pod, facts);
+        members.push(Member { deleting: member.deleting || surplus, ..member });
+    }
+    for member in &mut members {
+        member.fenced = spec.fenced.iter().any(|fenced| **fenced == *member.name.0);
+    }
+    let wishes = Wishes {
+        topology: spec.topology,
+        durability: spec.durability,
+        auto_reclone: spec.auto_reclone,
+        failover_delay_ms: u64::from(spec.failover_delay_seconds) * 1000,
+        switchover: wish.clone(),
+    };
+    Site { wishes, record: status::record(&cluster.status.clone().unwrap_or_default()), members }
+}
+
+fn member(pod: &Pod, facts: PodFacts) -> Member {
+    let label = match facts.label {
+        Label::Primary => Some(Role::Primary),
+        Label::Follower | Label::Learner => Some(Role::Follower),
+        Label::None => None,
+    };
+    let has_ended = facts.address.is_none() && pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
+    let address = facts.address.unwrap_or(Address { host: "".into(), port: 3306 });
+    Member {
+        deleting: facts.state == PodState::Deleting || annotation(pod, LEAVING).is_some(),
+        stopped: has_ended,
+        // Until it has its new identity it is nobody's follower and no candidate.
+        busy: annotation(pod, RENEW).is_some(),
+        label,
+        term: facts.term.map(|term| Term(term.number)),
+        ..unasked(MemberName(facts.name), address)
+    }
+}

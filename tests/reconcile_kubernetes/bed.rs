@@ -1,0 +1,123 @@
+//! A control plane with the custom resources, a node that runs pods as they are specified, and a reconciler.
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+use crate::testbed::kubernetes::{ControlPlane, ControlPlaneOptions, Node, NodeOptions, RunningPod, specified};
+use crate::testbed::{Daemon, Rows, until};
+use serde_json::{Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const SOON: Duration = Duration::from_secs(90);
+pub const NAMESPACE: &str = "shop";
+const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+
+pub struct Bed {
+    reconciler: Daemon,
+    node: Node,
+    pub plane: Arc<ControlPlane>,
+}
+
+impl Bed {
+    pub fn start() -> Self {
+        let plane = Arc::new(ControlPlane::start_with(ControlPlaneOptions::with_controllers()));
+        plane.namespace(NAMESPACE);
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+        plane.kubectl(&["apply", "--validate=false", "-f", folder]).unwrap();
+        until("the kinds are served", SOON, || plane.kubectl(&["-n", NAMESPACE, "get", "myc,myo"]).is_ok());
+        let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, HOLDFAST)));
+        let bed = Self { reconciler: Daemon::new("reconciler"), node, plane };
+        bed.run_reconciler();
+        bed
+    }
+
+    /// Starts the reconciler (again).
+    pub fn run_reconciler(&self) {
+        let mut command = Command::new(HOLDFAST);
+        command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
+        command.arg(self.kubeconfig());
+        self.reconciler.run(&command).unwrap();
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.plane.kubeconfig()
+    }
+
+    /// `kill -9` of the reconciler.
+    pub fn kill_reconciler(&self) {
+        self.reconciler.kill9();
+    }
+
+    /// Makes a MysqlCluster with servers that are small.
+    pub fn create(&self, name: &str, spec: &Value) {
+        let mut spec = spec.clone();
+        spec["image"] = json!("mysql:9.7");
+        let small = json!({ "innodb-buffer-pool-size": "32M", "innodb-redo-log-capacity": "32M", "innodb-log-buffer-size": "4M",
+            "table-open-cache": "400", "max-connections": "100", "sync-binlog": "0", "innodb-flush-log-at-trx-commit": "2" });
+        if spec["mysqlConf"].is_null() {
+            spec["mysqlConf"] = small;
+        }
+        self.apply(name, &spec);
+    }
+
+    /// The spec as given.
+    pub fn apply(&self, name: &str, spec: &Value) {
+        self.plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlCluster",
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
+    }
+
+    pub fn object(&self, kind: &str, name: &str) -> Value {
+        let text = self.plane.kubectl(&["-n", NAMESPACE, "get", kind, name, "-o", "json"]).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    pub fn status(&self, name: &str) -> Value {
+        self.object("myc", name)["status"].clone()
+    }
+
+    pub fn condition(&self, name: &str, kind: &str) -> Value {
+        let status = self.status(name);
+        let all = status["conditions"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+    }
+
+    /// Waits until it is Ready.
+    pub fn wait_ready(&self, name: &str) {
+        self.wait(name, "is Ready", || self.condition(name, "Ready")["status"] == "True");
+    }
+
+    /// Waits for something of that cluster; says all that is known of it when that does not come.
+    pub fn wait(&self, name: &str, what: &str, wanted: impl FnMut() -> bool) {
+        let done = catch_unwind(AssertUnwindSafe(|| until(&format!("{name} {what}"), SOON, wanted)));
+        let pods = || self.plane.kubectl(&["-n", NAMESPACE, "get", "pods", "--show-labels"]).unwrap_or_else(|e| e);
+        assert!(done.is_ok(), "{name} {what}: not so\n{:#}\n{}\n{}", self.status(name), pods(), self.log());
+    }
+
+    /// What the reconciler has logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.reconciler.dir().join("out.log")).unwrap_or_default()).into_owned()
+    }
+
+    pub fn primary(&self, name: &str) -> String {
+        self.status(name)["primary"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn pod(&self, name: &str) -> Arc<RunningPod> {
+        self.node.pod(NAMESPACE, name)
+    }
+
+    /// The password of an account.
+    pub fn password(&self, cluster: &str, key: &str) -> String {
+        let path = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+        let secret = format!("{cluster}-accounts");
+        self.plane.kubectl(&["-n", NAMESPACE, "get", "secret", &secret, "-o", &path]).unwrap()
+    }
+
+    /// SQL as root on a pod.
+    pub fn sql(&self, cluster: &str, pod: &str, sql: &str) -> Rows {
+        let password = self.password(cluster, "root");
+        self.pod(pod).try_sql_as(("root", &password), sql).unwrap_or_else(|e| panic!("{pod}: {e}\nin: {sql}"))
+    }
+}
