@@ -8,14 +8,131 @@ mod testbed;
 #[path = "reconcile_kubernetes/bed.rs"]
 mod bed;
 
-use bed::Bed;
+use bed::{Bed, NAMESPACE, SOON};
+use proxy::{Load, Options, Outcome, Proxy, TABLE};
 use serde_json::json;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use testbed::until;
+
+/// One after the other: two control planes and their servers at a time are too much for two cores.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A proxy that finds the cluster by its labels, and a table for the load.
+fn proxy_of(bed: &Bed, cluster: &str) -> Proxy {
+    let account = format!("user = \"holdfast\"\npassword = \"{}\"", bed.password(cluster, "proxy"));
+    let pods = format!(
+        "kubeconfig = \"{}\", namespace = \"{NAMESPACE}\", preset = \"holdfast\", cluster = \"{cluster}\"",
+        bed.plane.kubeconfig().display()
+    );
+    let primary = bed.primary(cluster);
+    bed.sql(
+        cluster,
+        &primary,
+        "CREATE SCHEMA app; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'",
+    );
+    let proxy = Proxy::start(Options::pods(&pods).account(&account).cluster("hold_ms_max = 60000"));
+    proxy.client().query(TABLE).unwrap();
+    proxy
+}
+
+/// Every acknowledged write is on every member.
+fn nothing_lost(bed: &Bed, cluster: &str, outcome: &Outcome) {
+    let acknowledged: u64 = outcome.writes.iter().sum();
+    let unknown = outcome.troubles.iter().filter(|trouble| trouble.write).count() as u64;
+    for pod in bed.pods(cluster) {
+        let mut counts = Vec::new();
+        let all = "SELECT client, COUNT(*) FROM app.`load` GROUP BY client ORDER BY client";
+        until("it has all writes", SOON, || {
+            counts = bed.sql(cluster, &pod, all).iter().map(|row| row[1].parse::<u64>().unwrap()).collect();
+            counts.len() == outcome.writes.len()
+                && counts.iter().zip(&outcome.writes).all(|(there, told)| there >= told)
+        });
+        let there: u64 = counts.iter().sum();
+        assert!((acknowledged..=acknowledged + unknown).contains(&there), "{acknowledged} and {unknown}? but {there}");
+    }
+}
+
+/// Waits until another than `old` is recorded as the primary.
+fn wait_moved(bed: &Bed, cluster: &str, old: &str) -> String {
+    let mut new = String::new();
+    bed.wait(cluster, "has another primary", || {
+        let status = bed.status(cluster);
+        new = status["primary"].as_str().unwrap_or_default().to_owned();
+        new != old && status["targetPrimary"] == *new
+    });
+    new
+}
 
 #[test]
-fn clusters_get_ready() {
+fn a_set_keeps_every_acknowledged_write() {
+    let _alone = alone();
     let bed = Bed::start();
     bed.create("alone", &json!({ "topology": "standalone", "replicas": 1 }));
-    bed.create("set", &json!({ "topology": "semisync" }));
+    bed.create("set", &json!({ "topology": "semisync", "autoReclone": true }));
     bed.wait_ready("alone");
     bed.wait_ready("set");
+    assert_eq!(bed.primary("alone"), "alone-mysql-0");
+    let proxy = proxy_of(&bed, "set");
+    let load = Load::start(proxy.port(), 6);
+
+    let first = bed.primary("set");
+    bed.pod(&first).kill9();
+    wait_moved(&bed, "set", &first);
+    load.wait_more(5);
+    bed.wait_ready("set");
+
+    let second = bed.primary("set");
+    let troubles = load.troubles();
+    bed.plane.delete_pod(NAMESPACE, &second, None);
+    wait_moved(&bed, "set", &second);
+    load.wait_more(5);
+    bed.wait_ready("set");
+    assert_eq!(load.troubles(), troubles, "nobody notices that the primary's pod is deleted");
+
+    // Killed and started again it goes on where it was; meanwhile nobody moves anything.
+    let (third, term) = (bed.primary("set"), bed.status("set")["term"].clone());
+    bed.kill_reconciler();
+    load.wait_more(5);
+    bed.run_reconciler();
+    bed.wait("set", "is led again", || bed.log().matches("leads").count() == 2);
+    bed.wait_ready("set");
+    assert_eq!((bed.primary("set"), bed.status("set")["term"].clone()), (third, term));
+
+    let outcome = load.stop();
+    println!("a set under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "set", &outcome);
+    println!("{:#}", bed.status("set")["lastFailover"]);
+}
+
+#[test]
+fn a_group_keeps_every_acknowledged_write() {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("ring", &json!({ "topology": "group" }));
+    bed.wait_ready("ring");
+    let proxy = proxy_of(&bed, "ring");
+    let load = Load::start(proxy.port(), 4);
+    let first = bed.primary("ring");
+    bed.pod(&first).kill9();
+    wait_moved(&bed, "ring", &first);
+    load.wait_more(5);
+    bed.wait_ready("ring");
+
+    // While the API server is away roles freeze, and what the proxy knows goes on.
+    bed.plane.kill_api();
+    load.wait_more(20);
+    bed.plane.start_api();
+    bed.wait_ready("ring");
+
+    let second = bed.primary("ring");
+    bed.plane.delete_pod(NAMESPACE, &second, None);
+    wait_moved(&bed, "ring", &second);
+    load.wait_more(5);
+    bed.wait_ready("ring");
+    let outcome = load.stop();
+    println!("a group under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "ring", &outcome);
 }

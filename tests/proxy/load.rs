@@ -78,6 +78,11 @@ impl Load {
         });
     }
 
+    /// How often a client was told something that it had not asked for.
+    pub fn troubles(&self) -> usize {
+        self.seen.troubles.lock().expect("nobody panicked").len()
+    }
+
     /// Lets all finish what they do.
     pub fn stop(self) -> Outcome {
         self.seen.stop.store(true, Ordering::Relaxed);

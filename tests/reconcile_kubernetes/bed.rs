@@ -56,6 +56,10 @@ impl Bed {
         spec["image"] = json!("mysql:9.7");
         let small = json!({ "innodb-buffer-pool-size": "32M", "innodb-redo-log-capacity": "32M", "innodb-log-buffer-size": "4M",
             "table-open-cache": "400", "max-connections": "100", "sync-binlog": "0", "innodb-flush-log-at-trx-commit": "2" });
+        let mut small = small;
+        if spec["topology"] == "group" {
+            small["loose-group_replication_message_cache_size"] = json!("128M");
+        }
         if spec["mysqlConf"].is_null() {
             spec["mysqlConf"] = small;
         }
@@ -102,6 +106,13 @@ impl Bed {
 
     pub fn primary(&self, name: &str) -> String {
         self.status(name)["primary"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Names of the pods of a cluster.
+    pub fn pods(&self, cluster: &str) -> Vec<String> {
+        let label = format!("holdfast.io/cluster={cluster}");
+        let names = self.plane.kubectl(&["-n", NAMESPACE, "get", "pods", "-l", &label, "-o", "name"]).unwrap();
+        names.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect()
     }
 
     pub fn pod(&self, name: &str) -> Arc<RunningPod> {
