@@ -10,7 +10,7 @@ mod bed;
 
 use bed::{Bed, NAMESPACE, SOON};
 use proxy::{Load, Options, Outcome, Proxy, TABLE};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use testbed::until;
 
@@ -135,4 +135,66 @@ fn a_group_keeps_every_acknowledged_write() {
     let outcome = load.stop();
     println!("a group under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "ring", &outcome);
+}
+
+/// Asks for an operation and waits until it is complete.
+fn operate(bed: &Bed, name: &str, spec: &Value) {
+    bed.plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlOperation",
+        "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
+    let cluster = spec["cluster"].as_str().unwrap();
+    bed.wait(cluster, name, || {
+        let status = bed.object("myo", name)["status"].clone();
+        assert_ne!(status["phase"], "Failed", "{status:#}");
+        status["phase"] == "Complete"
+    });
+}
+
+fn claims(bed: &Bed) -> Vec<String> {
+    let listed = bed.plane.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).unwrap();
+    listed.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+fn is_primary(bed: &Bed, cluster: &str, pod: &str) -> bool {
+    let status = bed.status(cluster);
+    status["primary"] == pod && status["targetPrimary"] == pod
+}
+
+#[test]
+fn members_are_moved_updated_and_scaled_unnoticed() {
+    let _alone = alone();
+    let bed = Bed::start();
+    let spec = bed.create("set", &json!({ "topology": "semisync" }));
+    bed.wait_ready("set");
+    let proxy = proxy_of(&bed, "set");
+    let load = Load::start(proxy.port(), 4);
+    operate(&bed, "move", &json!({ "cluster": "set", "type": "Switchover", "target": "set-mysql-1" }));
+    assert!(is_primary(&bed, "set", "set-mysql-1"));
+    let moves = bed.object("myo", "move")["status"]["steps"].clone();
+    assert_eq!((&moves[0]["name"], &moves[1]["name"]), (&json!("Begun"), &json!("Moved")));
+
+    // Another option for all: the primary is the last, and moves once.
+    let term = bed.status("set")["term"].as_u64().unwrap();
+    let mut other = spec.clone();
+    other["mysqlConf"]["max-connections"] = json!("120");
+    bed.apply("set", &other);
+    let has_it = |pod: &String| bed.sql("set", pod, "SELECT @@max_connections") == [["120"]];
+    bed.wait("set", "has the option everywhere", || bed.pods("set").len() == 3 && bed.pods("set").iter().all(has_it));
+    bed.wait_ready("set");
+    assert_eq!(bed.status("set")["term"], term + 1);
+
+    // To five and back to two, the primary on the last of them.
+    other["replicas"] = json!(5);
+    bed.apply("set", &other);
+    bed.wait("set", "has five members", || bed.pods("set").len() == 5 && bed.followers("set") == 4);
+    operate(&bed, "up", &json!({ "cluster": "set", "type": "Switchover", "target": "set-mysql-4" }));
+    other["replicas"] = json!(2);
+    bed.apply("set", &other);
+    bed.wait("set", "has two members", || bed.pods("set").len() == 2 && bed.followers("set") == 1);
+    bed.wait_ready("set");
+    bed.wait("set", "has two claims", || claims(&bed) == ["data-set-mysql-0", "data-set-mysql-1"]);
+
+    let outcome = load.stop();
+    println!("moved, updated, scaled: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "set", &outcome);
+    assert_eq!(outcome.troubles, [], "no client notices any of it");
 }

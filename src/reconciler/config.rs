@@ -160,6 +160,8 @@ impl File {
             auto_reclone: self.cluster.auto_reclone,
             failover_delay_ms: self.cluster.failover_delay_ms,
             switchover: None,
+            force: false,
+            reclone: None,
         };
         Ok(Listed::new(wishes, self.members()?, &self.cluster.record))
     }

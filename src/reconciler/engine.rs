@@ -139,7 +139,10 @@ impl<P: Place> Engine<P> {
             for step in long {
                 // What it had is written down before it is done away with.
                 self.keep().await?;
-                if let Action::Clone { member, .. } = &step.action {
+                if let Action::Clone { member, .. } = &step.action
+                    && s.member(member).and_then(Member::answer).is_none_or(|answer| !answer.has().is_empty())
+                {
+                    // Not one that is empty: it has given out no numbers yet.
                     self.place.renew(member).await?;
                 }
                 self.begin(step, &addresses);

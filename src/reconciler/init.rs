@@ -2,14 +2,15 @@
 //! server itself: the image that it comes in has none.
 //!
 //! ```text
-//!  holdfast init ──▶ mysqld first.cnf ──▶ mysqld my.cnf
-//!                    no data yet: initialise, with the accounts
-//!                    else: only look whether the options are right
+//!  holdfast init ──▶ mysqld first.cnf ─────────────────▶ holdfast init --finish ──▶ mysqld my.cnf
+//!                    no data yet: initialise in fresh/   fresh/ becomes data/
+//!                    else: only look whether the
+//!                    options are right
 //! ```
 //!
-//! Two things are undone here because only files can undo them: an initialisation that broke off (its server has never
-//! answered anybody), and the identity that a server keeps when its data are replaced by a clone (the numbers of the
-//! transactions that it lost must not be given out twice).
+//! What is in fresh/ was never anybody's, and an initialisation that broke off begins anew there; data/ is never removed. One
+//! thing is undone because only files can undo it: the identity that a server keeps when its data are replaced by a clone (the
+//! numbers of the transactions that it lost must not be given out twice).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,50 +42,46 @@ pub struct Args {
     /// Where the other members find it.
     #[arg(long, env = "POD_IP")]
     pub ip: std::net::IpAddr,
+    /// The server's program has initialised what it was to.
+    #[arg(long)]
+    pub finish: bool,
 }
 
-/// The schema whose folder shows that an initialisation came to its end: its statement is the last.
-const SCHEMA: &str = "holdfast";
-
-/// Writes the files.
+/// Writes the files, or with `finish` takes the initialised data into use.
 ///
 /// # Errors
 /// What could not be read or written, with its path.
 pub fn run(args: &Args) -> io::Result<()> {
-    let data = args.data.join("data");
-    let began = args.data.join("initialising");
-    if began.exists() && data.exists() && !data.join(SCHEMA).exists() {
-        fs::remove_dir_all(&data).map_err(|error| named(&data, &error))?;
+    let (data, fresh) = (args.data.join("data"), args.data.join("fresh"));
+    let is_new = !data.exists();
+    if args.finish {
+        let rename = || fs::rename(&fresh, &data).map_err(|error| named(&fresh, &error));
+        return if is_new { rename() } else { Ok(()) };
     }
-    let is_new = !data.join("mysql.ibd").exists() && !data.join("#clone").exists();
-    if is_new {
-        write(&began, "")?;
-    } else if began.exists() {
-        fs::remove_file(&began).map_err(|error| named(&began, &error))?;
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).map_err(|error| named(&fresh, &error))?;
     }
     forget_identity(&args.data, &data)?;
-    let common = read(&args.config)? + &own(args, &data)?;
+    let common = read(&args.config)? + &own(args)?;
     let accounts = args.run.join("accounts.sql");
     let first = if is_new {
-        format!("initialize-insecure\ninit-file={}\n", accounts.display())
+        format!("datadir={}\ninitialize-insecure\ninit-file={}\n", fresh.display(), accounts.display())
     } else {
-        "validate-config\n".to_owned()
+        format!("datadir={}\nvalidate-config\n", data.display())
     };
     write(&accounts, &accounts_sql(&passwords(&args.accounts)?))?;
     write(&args.run.join("first.cnf"), &(common.clone() + &first))?;
-    write(&args.run.join("my.cnf"), &common)
+    write(&args.run.join("my.cnf"), &(common + &format!("datadir={}\n", data.display())))
 }
 
 /// The lines that each member has for itself.
-fn own(args: &Args, data: &Path) -> io::Result<String> {
+fn own(args: &Args) -> io::Result<String> {
     let ordinal = args.pod.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{} does not end with an ordinal", args.pod));
     let id = args.server_ids + ordinal.ok_or_else(wrong)?;
-    let (data, ip) = (data.display(), args.ip);
+    let ip = args.ip;
     let group = std::net::SocketAddr::new(ip, 33061);
-    Ok(format!(
-        "datadir={data}\nserver-id={id}\nreport-host={ip}\nreport-port=3306\nloose-group_replication_local_address={group}\n"
-    ))
+    Ok(format!("server-id={id}\nreport-host={ip}\nreport-port=3306\nloose-group_replication_local_address={group}\n"))
 }
 
 /// After a clone the server gets another uuid. A clone is known by the moment it began, in the server's own notes.
@@ -112,7 +109,7 @@ fn accounts_sql(passwords: &BTreeMap<String, String>) -> String {
     for account in crate::reconciler::accounts::ACCOUNTS {
         sql += &account.sql(passwords.get(account.key).map_or("", |password| password.trim()));
     }
-    sql + &format!("CREATE SCHEMA {SCHEMA};\n")
+    sql
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -149,7 +146,7 @@ mod tests {
         let config = folder("config").join("my.cnf");
         fs::write(&config, "[mysqld]\n").expect("a file");
         let (data, run, ip) = (folder("data"), folder("run"), "10.0.0.7".parse().expect("an address"));
-        Args { config, accounts, data, run, server_ids: 160, pod: "db-mysql-2".to_owned(), ip }
+        Args { config, accounts, data, run, server_ids: 160, pod: "db-mysql-2".to_owned(), ip, finish: false }
     }
 
     fn written(args: &Args, name: &str) -> String {
@@ -158,26 +155,28 @@ mod tests {
 
     #[test]
     fn a_volume_is_initialised_once() {
-        let args = bed("once");
+        let mut args = bed("once");
         run(&args).expect("it runs");
-        assert!(written(&args, "first.cnf").contains("initialize-insecure"));
+        assert!(written(&args, "first.cnf").contains("fresh\ninitialize-insecure"));
         assert!(written(&args, "my.cnf").contains("server-id=162\nreport-host=10.0.0.7\n"));
         assert!(!written(&args, "my.cnf").contains("initialize"));
         assert!(written(&args, "accounts.sql").contains("'it''s'"));
         // It broke off: from the beginning.
-        fs::create_dir_all(args.data.join("data")).expect("a folder");
-        fs::write(args.data.join("data/mysql.ibd"), "").expect("a file");
+        let fresh = args.data.join("fresh");
+        fs::create_dir_all(fresh.join("mysql")).expect("a folder");
         run(&args).expect("it runs");
-        assert!(!args.data.join("data").exists());
+        assert!(!fresh.exists());
         assert!(written(&args, "first.cnf").contains("initialize-insecure"));
         // It came to its end: never again.
-        fs::create_dir_all(args.data.join("data/holdfast")).expect("a folder");
-        fs::write(args.data.join("data/mysql.ibd"), "").expect("a file");
+        fs::create_dir_all(&fresh).expect("a folder");
+        fs::write(fresh.join("mysql.ibd"), "").expect("a file");
+        args.finish = true;
         run(&args).expect("it runs");
-        assert!(written(&args, "first.cnf").contains("validate-config"));
-        fs::remove_dir(args.data.join("data/holdfast")).expect("it was there");
         run(&args).expect("it runs");
-        assert!(args.data.join("data/mysql.ibd").exists(), "whose schema somebody drops keeps his data");
+        args.finish = false;
+        run(&args).expect("it runs");
+        assert!(written(&args, "first.cnf").contains("data\nvalidate-config"));
+        assert!(args.data.join("data/mysql.ibd").exists());
         fs::remove_dir_all(args.data.parent().expect("a root")).expect("it was there");
     }
 
@@ -187,7 +186,7 @@ mod tests {
         let data = args.data.join("data");
         fs::create_dir_all(data.join("#clone")).expect("a folder");
         let identity = data.join("auto.cnf");
-        let mut look = |clone: &str| {
+        let look = |clone: &str| {
             fs::write(data.join("#clone/#view_status"), format!("1 1\n{clone} 1795310928191042\n10.0.0.1:3306\n"))
                 .expect("a file");
             fs::write(&identity, "").expect("a file");

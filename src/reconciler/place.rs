@@ -69,8 +69,8 @@ pub trait Place {
 /// A member that has not been asked.
 pub fn unasked(name: MemberName, address: Address) -> Member {
     let sight = Err(Failure { kind: FailureKind::Silent, text: "not asked yet".into() });
-    let (fenced, deleting, stopped, busy) = (false, false, false, false);
-    Member { name, address, fenced, deleting, stopped, busy, label: None, term: None, sight }
+    let (fenced, deleting, leaving, stopped, busy) = (false, false, false, false, false);
+    Member { name, address, fenced, deleting, leaving, stopped, busy, label: None, term: None, sight }
 }
 
 /// Members by address, the record in a file.

@@ -323,6 +323,12 @@ pub struct MysqlOperationStatus {
     /// For a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The cluster's term when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_term: Option<u64>,
+    /// What its target was when it began: its server_uuid, or the uid of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_uuid: Option<String>,
 }
 
 /// One step of an operation.

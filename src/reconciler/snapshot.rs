@@ -55,6 +55,10 @@ pub struct Wishes {
     pub failover_delay_ms: u64,
     /// A change of the primary that was asked for.
     pub switchover: Option<Switchover>,
+    /// Another may take over although it can't be shown that nothing is lost: a person has said so.
+    pub force: bool,
+    /// The data of this member are to be replaced: a person has said so.
+    pub reclone: Option<MemberName>,
 }
 
 /// A change of the primary that was asked for.
@@ -109,6 +113,8 @@ pub struct Member {
     pub fenced: bool,
     /// Its pod is being deleted.
     pub deleting: bool,
+    /// It is the next to go for good: it must acknowledge nothing that then would be missing.
+    pub leaving: bool,
     /// It is proven that no process of it runs.
     pub stopped: bool,
     /// A long step (a clone) is under way on it.

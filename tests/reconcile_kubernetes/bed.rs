@@ -50,8 +50,8 @@ impl Bed {
         self.reconciler.kill9();
     }
 
-    /// Makes a MysqlCluster with servers that are small.
-    pub fn create(&self, name: &str, spec: &Value) {
+    /// Makes a MysqlCluster with servers that are small; its spec.
+    pub fn create(&self, name: &str, spec: &Value) -> Value {
         let mut spec = spec.clone();
         spec["image"] = json!("mysql:9.7");
         let small = json!({ "innodb-buffer-pool-size": "32M", "innodb-redo-log-capacity": "32M", "innodb-log-buffer-size": "4M",
@@ -64,6 +64,7 @@ impl Bed {
             spec["mysqlConf"] = small;
         }
         self.apply(name, &spec);
+        spec
     }
 
     /// The spec as given.
@@ -115,6 +116,13 @@ impl Bed {
         names.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect()
     }
 
+    /// How many of its pods are labelled as followers.
+    pub fn followers(&self, cluster: &str) -> usize {
+        let label = format!("holdfast.io/cluster={cluster},holdfast.io/role=follower");
+        let names = self.plane.kubectl(&["-n", NAMESPACE, "get", "pods", "-l", &label, "-o", "name"]).unwrap();
+        names.lines().count()
+    }
+
     pub fn pod(&self, name: &str) -> Arc<RunningPod> {
         self.node.pod(NAMESPACE, name)
     }
@@ -126,9 +134,12 @@ impl Bed {
         self.plane.kubectl(&["-n", NAMESPACE, "get", "secret", &secret, "-o", &path]).unwrap()
     }
 
-    /// SQL as root on a pod.
+    /// SQL as root on a pod; no rows while it is going or coming.
     pub fn sql(&self, cluster: &str, pod: &str, sql: &str) -> Rows {
         let password = self.password(cluster, "root");
-        self.pod(pod).try_sql_as(("root", &password), sql).unwrap_or_else(|e| panic!("{pod}: {e}\nin: {sql}"))
+        self.pod(pod).try_sql_as(("root", &password), sql).unwrap_or_else(|e| {
+            eprintln!("{pod}: {e}\nin: {sql}");
+            Rows::new()
+        })
     }
 }

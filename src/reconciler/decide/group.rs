@@ -102,7 +102,7 @@ fn mend(s: &Snapshot, primary: &Member, member: &Member, plan: &mut Plan) {
         return worse(plan, format!("{}: {why}", member.name));
     };
     let online = sees(primary, member) && answer.group_state() == MemberState::Online;
-    if online && !member.fenced {
+    if online && !member.fenced && !member.leaving {
         if member.label != Some(Role::Follower) {
             plan.push("it is ONLINE", Action::Label { member: member.name.clone(), role: Role::Follower });
         }

@@ -20,6 +20,8 @@ pub(super) fn writable<'a>(s: &'a Snapshot, lead: &'a Member) -> impl Iterator<I
 enum Fault {
     /// The user wants it kept from all traffic.
     Fenced,
+    /// It is about to go for good.
+    Leaving,
     /// It has transactions of its own.
     Errant(String),
     /// The primary can't pass on what it lacks.
@@ -34,9 +36,15 @@ fn fault(s: &Snapshot, member: &Member, lead: &Member, answer: &Answer) -> Optio
     if member.fenced {
         return Some(Fault::Fenced);
     }
+    if member.leaving {
+        return Some(Fault::Leaving);
+    }
     let errant = s.errant(member);
     if !errant.is_empty() {
         return Some(Fault::Errant(errant.to_string()));
+    }
+    if s.wishes.reclone.as_ref() == Some(&member.name) {
+        return Some(Fault::Lacking("a person has asked for other data"));
     }
     if let Some(why) = lead.answer().and_then(|source| lacking(answer, source)) {
         return Some(Fault::Lacking(why));
@@ -68,7 +76,7 @@ fn lacking(answer: &Answer, source: &Answer) -> Option<&'static str> {
 pub(super) fn may_follow(s: &Snapshot, member: &Member, source: &Member) -> bool {
     let Some(answer) = member.answer() else { return false };
     let lacks = source.answer().and_then(|source| lacking(answer, source));
-    !member.fenced && answer.is_fenced() && lacks.is_none() && s.errant(member).is_empty()
+    !member.fenced && !member.leaving && answer.is_fenced() && lacks.is_none() && s.errant(member).is_empty()
 }
 
 /// Is there a replica that is about to acknowledge once it is mended?
@@ -133,6 +141,10 @@ fn mend_one(s: &Snapshot, lead: &Member, (member, answer): (&Member, &Answer), p
         Fault::Fenced => {
             let fence = Action::Fence { member: name(), how: Fencing::Forced };
             ("fenced by its spec".to_owned(), (!answer.offline).then_some(fence))
+        }
+        Fault::Leaving => {
+            let stop = answer.receiver() != Receiver::Off;
+            ("it is about to go".to_owned(), stop.then(|| Action::StopReceiver { member: name() }))
         }
         Fault::Errant(set) => {
             let why = format!("it has transactions that the primary never had: {set}");

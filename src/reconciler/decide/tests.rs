@@ -83,6 +83,7 @@ fn member(name: char, sight: Result<Answer, Failure>) -> Member {
         address: address(name),
         fenced: false,
         deleting: false,
+        leaving: false,
         stopped: false,
         busy: false,
         label: Some(if name == 'a' { Role::Primary } else { Role::Follower }),
@@ -98,6 +99,8 @@ fn snapshot(members: Vec<Member>) -> Snapshot {
         auto_reclone: false,
         failover_delay_ms: 0,
         switchover: None,
+        force: false,
+        reclone: None,
     };
     let known = Known { member: named('a'), uuid: uuid('a'), has: gtids("a1-5") };
     let record = Record {

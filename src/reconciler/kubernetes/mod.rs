@@ -21,11 +21,12 @@ pub mod lease;
 pub mod objects;
 mod operations;
 mod place;
+mod rollout;
 mod tell;
 mod upkeep;
 
 use super::engine::Engine;
-use super::resource::MysqlCluster;
+use super::resource::{MysqlCluster, MysqlOperation};
 use super::server;
 use crate::topology::kubernetes::client::{Access, Trouble};
 use crate::topology::kubernetes::pod::Pod;
@@ -75,6 +76,7 @@ pub struct Shared {
     image: String,
     clusters: Cache<MysqlCluster>,
     pods: Cache<Pod>,
+    operations: Cache<MysqlOperation>,
     bells: Bells,
     news: Notify,
     events: mpsc::Sender<(String, Event)>,
@@ -161,12 +163,13 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         image: options.image.clone(),
         clusters: Cache::default(),
         pods: Cache::default(),
+        operations: Cache::default(),
         bells: Bells::default(),
         news: Notify::new(),
         events,
     });
     let mut watches = JoinSet::new();
-    let (own, pods) = (shared.clone(), shared.clone());
+    let (own, pods, asked) = (shared.clone(), shared.clone(), shared.clone());
     watches.spawn(async move {
         let api: Api<MysqlCluster> = Api::namespaced(own.client.clone(), &own.namespace);
         follow(api, "", &own.clusters, |cluster: &MysqlCluster| Some(cluster.name_any()), (&own.bells, &own.news))
@@ -175,6 +178,11 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
     watches.spawn(async move {
         let concerns = |pod: &Pod| pod.metadata.labels.as_ref()?.get(objects::CLUSTER).cloned();
         follow(pods.pods_api(), objects::CLUSTER, &pods.pods, concerns, (&pods.bells, &pods.news)).await;
+    });
+    watches.spawn(async move {
+        let api: Api<MysqlOperation> = Api::namespaced(asked.client.clone(), &asked.namespace);
+        let concerns = |op: &MysqlOperation| Some(op.spec.cluster.clone());
+        follow(api, "", &asked.operations, concerns, (&asked.bells, &asked.news)).await;
     });
     watches.spawn(tell_events(shared.clone(), told));
     let mut kept: HashMap<String, Kept> = HashMap::new();
@@ -240,14 +248,18 @@ async fn accounts(shared: &Shared, name: &str) -> Option<server::Access> {
     }
 }
 
-async fn keep_objects(shared: &Shared, name: &str) {
+async fn keep_objects(shared: &Arc<Shared>, name: &str) {
     let mut bell = shared.bells.of(name);
+    let mut upkeep = upkeep::Upkeep::new(shared.clone(), name);
+    let mut trouble = String::new();
     while let Some(cluster) = shared.clusters.find(name) {
-        let replicas = upkeep::replicas(shared, &cluster);
-        let done = upkeep::objects(shared, &cluster, replicas).await;
-        if let Err(error) = &done {
-            tracing::warn!(cluster = name, %error, "its objects");
+        let done = upkeep.round(&cluster).await;
+        let new = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if !new.is_empty() && new != trouble {
+            tracing::warn!(cluster = name, error = new, "its objects");
+            shared.event(name, EventType::Warning, "UpkeepFailed", new.clone());
         }
+        trouble = new;
         // Its own changes ring, too.
         tokio::time::sleep(AGAIN).await;
         if done.is_ok() {

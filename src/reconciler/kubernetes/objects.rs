@@ -13,7 +13,7 @@ pub const CLUSTER: &str = "holdfast.io/cluster";
 /// On the template: changes when members are to restart.
 pub const RESTARTED: &str = "holdfast.io/restarted";
 /// On every object.
-const BY: &str = "app.kubernetes.io/managed-by";
+pub const BY: &str = "app.kubernetes.io/managed-by";
 /// uid and gid of the servers, as the official images have them.
 const SERVER: u32 = 999;
 
@@ -116,19 +116,36 @@ impl Owned<'_> {
         let server = spec.image.as_deref().unwrap_or_default();
         let uid = self.cluster.metadata.uid.as_deref().unwrap_or_default();
         let (data, run) = (mount("data", "/var/lib/mysql"), mount("run", "/run/holdfast"));
+        let init = |name: &str, more: &[&str]| {
+            let ids = conf::server_ids(uid).to_string();
+            let common = [
+                "init",
+                "--server-ids",
+                &ids,
+                "--config",
+                "/etc/holdfast/config/my.cnf",
+                "--accounts",
+                "/etc/holdfast/accounts",
+                "--data",
+                "/var/lib/mysql",
+                "--run",
+                "/run/holdfast",
+            ];
+            let args: Vec<&str> = common.iter().chain(more).copied().collect();
+            json!({ "name": name, "image": image, "securityContext": closed(), "args": args,
+                "env": [from("POD_NAME", "metadata.name"), from("POD_IP", "status.podIP")],
+                "volumeMounts": [data, run, mount("config", "/etc/holdfast/config"), mount("accounts", "/etc/holdfast/accounts")] })
+        };
         let mut pod = json!({
             "terminationGracePeriodSeconds": 60,
             "automountServiceAccountToken": false,
             "securityContext": { "runAsUser": SERVER, "runAsGroup": SERVER, "fsGroup": SERVER, "runAsNonRoot": true,
                 "seccompProfile": { "type": "RuntimeDefault" } },
             "initContainers": [
-                { "name": "holdfast", "image": image, "securityContext": closed(),
-                  "args": ["init", "--server-ids", conf::server_ids(uid).to_string(), "--config", "/etc/holdfast/config/my.cnf",
-                      "--accounts", "/etc/holdfast/accounts", "--data", "/var/lib/mysql", "--run", "/run/holdfast"],
-                  "env": [from("POD_NAME", "metadata.name"), from("POD_IP", "status.podIP")],
-                  "volumeMounts": [data, run, mount("config", "/etc/holdfast/config"), mount("accounts", "/etc/holdfast/accounts")] },
+                init("holdfast", &[]),
                 { "name": "initialize", "image": server, "securityContext": closed(),
                   "command": ["mysqld", "--defaults-file=/run/holdfast/first.cnf"], "volumeMounts": [data, run] },
+                init("finish", &["--finish"]),
             ],
             "containers": [{
                 "name": "mysql", "image": server, "securityContext": closed(),

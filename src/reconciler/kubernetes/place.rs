@@ -7,7 +7,7 @@
 
 use super::cache::Cache;
 use super::objects;
-use super::operations;
+use super::operations::{self, Wish};
 use super::tell::{self, Told};
 use super::{LEAVING, RENEW, ROLE, Shared};
 use crate::reconciler::action::Plan;
@@ -225,7 +225,7 @@ impl Place for InKubernetes {
 }
 
 /// What is written down of a cluster, as the engine takes it.
-fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Option<crate::reconciler::snapshot::Switchover>) -> Site {
+fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Wish) -> Site {
     let spec = &cluster.spec;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let own = |pod: &Pod| {
@@ -249,11 +249,12 @@ fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Option<crate::reconcil
             None => members.push(unasked(MemberName(pod_name), Address { host: "".into(), port: 3306 })),
         }
     }
-    for (_, (pod, facts)) in found {
-        // Above the number that is wanted: it is to go.
+    // Above the number that is wanted: they are to go, one after the other from the top.
+    let top = found.keys().next_back().map(|(place, _)| *place);
+    for ((place, _), (pod, facts)) in found {
         let surplus = spec.topology != TopologyKind::External;
         let member = member(&pod, facts);
-        members.push(Member { deleting: member.deleting || surplus, ..member });
+        members.push(Member { deleting: member.deleting || surplus, leaving: surplus && Some(place) == top, ..member });
     }
     for member in &mut members {
         member.fenced = spec.fenced.iter().any(|fenced| **fenced == *member.name.0);
@@ -262,8 +263,10 @@ fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Option<crate::reconcil
         topology: spec.topology,
         durability: spec.durability,
         auto_reclone: spec.auto_reclone,
-        failover_delay_ms: u64::from(spec.failover_delay_seconds) * 1000,
-        switchover: wish.clone(),
+        failover_delay_ms: if wish.at_once { 0 } else { u64::from(spec.failover_delay_seconds) * 1000 },
+        switchover: wish.switchover.clone(),
+        force: wish.force,
+        reclone: wish.reclone.clone(),
     };
     Site { wishes, record: status::record(&cluster.status.clone().unwrap_or_default()), members }
 }

@@ -1,9 +1,11 @@
 //! \[pure\] What was seen and decided, as the status of a MysqlCluster: phase, members, conditions.
 
 use super::conf;
+use super::rollout::LEFT;
 use crate::reconciler::action::{Phase, Plan};
 use crate::reconciler::resource::{Condition, MemberStatus, MysqlCluster, MysqlClusterStatus, TopologyKind};
 use crate::reconciler::snapshot::{Member, Snapshot};
+use crate::topology::report::Receiver;
 use crate::types::Role;
 
 /// What is to be said of a cluster.
@@ -57,6 +59,7 @@ fn member_status(s: &Snapshot, member: &Member) -> MemberStatus {
         Err(_) if member.busy => "its data are being replaced".to_owned(),
         Err(failure) => failure.text.to_string(),
         Ok(_) if member.fenced => "fenced".to_owned(),
+        Ok(answer) if member.leaving && answer.is_fenced() && answer.receiver() == Receiver::Off => LEFT.to_owned(),
         Ok(answer) if !answer.is_fenced() => "writable".to_owned(),
         Ok(answer) if answer.group.is_some() => answer.group_state().as_str().to_owned(),
         Ok(_) if is_lead => "read-only".to_owned(),

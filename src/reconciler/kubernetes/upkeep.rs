@@ -1,22 +1,31 @@
 //! Makes what belongs to a cluster, and makes it again when somebody changes it: accounts first, then everything else.
 
-use super::objects::{self, metadata, owned, secret_name};
-use super::{Shared, tell};
+use super::objects::{self, RESTARTED, metadata, owned, secret_name};
+use super::place::{annotation, delete_pod};
+use super::rollout::{self, Chore, PodView};
+use super::{LEAVING, Shared, conf, operations, tell};
 use crate::accounts::Credential;
 use crate::reconciler::accounts::{ACCOUNTS, ADMIN, REPLICATION, user};
-use crate::reconciler::resource::{MysqlCluster, TopologyKind};
+use crate::reconciler::resource::{MysqlCluster, TopologyKind, UpdateStrategy};
 use crate::reconciler::server::{Access, Replication};
 use crate::tls::{BackendTls, SslMode, TlsFiles};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams, PostParams};
-use serde_json::Value;
+use crate::topology::kubernetes::{PodFacts, Preset, pod::Pod};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
+    PostParams,
+};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Limit of one look at a server.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// What nobody is known to have changed is applied again after this.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Who writes the fields of objects; the status has no manager of its own.
 const MANAGER: &str = "holdfast";
 
@@ -100,15 +109,117 @@ fn password() -> Result<String, UpkeepError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Makes all objects as they should be; nothing is made of a spec that is refused.
-pub async fn objects(shared: &Shared, cluster: &MysqlCluster, replicas: u32) -> Result<(), UpkeepError> {
-    if cluster.spec.topology == TopologyKind::External || !tell::problems(cluster).is_empty() {
-        return Ok(());
+/// Upkeep of one cluster.
+pub struct Upkeep {
+    shared: Arc<Shared>,
+    name: String,
+    /// What was applied last, and when.
+    applied: Option<(u32, Instant)>,
+    /// For how many replicas no claim is left over.
+    swept: Option<u32>,
+}
+
+impl Upkeep {
+    /// Nothing is known yet.
+    pub fn new(shared: Arc<Shared>, name: &str) -> Self {
+        Self { shared, name: name.to_owned(), applied: None, swept: None }
     }
-    for object in owned(cluster, &shared.image, replicas) {
-        apply(shared, object).await?;
+
+    /// One look, and what follows from it. Nothing is made of a spec that is refused.
+    pub async fn round(&mut self, cluster: &MysqlCluster) -> Result<(), UpkeepError> {
+        if cluster.spec.topology == TopologyKind::External || !tell::problems(cluster).is_empty() {
+            return Ok(());
+        }
+        let sets: Api<StatefulSet> = Api::namespaced(self.shared.client.clone(), &self.shared.namespace);
+        let name = objects::set_name(&self.name);
+        let set = sets.get_opt(&name).await.map_err(at(&name))?;
+        let views = self.views(cluster, set.as_ref());
+        let now = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).and_then(|n| u32::try_from(n).ok());
+        let replicas = now.map_or(cluster.spec.replicas, |now| rollout::replicas(cluster, now, &views));
+        self.apply_all(cluster, replicas).await?;
+        // Only once the StatefulSet's controller has seen what was applied is a pod's revision to be trusted.
+        let is_seen = set.as_ref().is_some_and(|set| {
+            set.status.as_ref().is_some_and(|status| status.observed_generation == set.metadata.generation)
+        });
+        if is_seen && replicas == cluster.spec.replicas && now == Some(replicas) {
+            self.sweep(replicas, &views).await?;
+            if let Some(chore) = rollout::next(cluster, &views) {
+                self.do_chore(&chore).await?;
+            }
+        }
+        operations::work(&self.shared, cluster, &views).await.map_err(at("its operations"))
     }
-    Ok(())
+
+    fn views(&self, cluster: &MysqlCluster, set: Option<&StatefulSet>) -> Vec<PodView> {
+        let rules = Preset::Holdfast.rules();
+        let revision = set.and_then(|set| set.status.as_ref()?.update_revision.clone());
+        let restart = operations::restart(&self.shared, &self.name);
+        let by_itself = cluster.spec.update_strategy == UpdateStrategy::PrimaryLast;
+        let restarted = cluster.metadata.annotations.as_ref().and_then(|all| all.get(RESTARTED)).map(String::as_str);
+        let is_own =
+            |pod: &Pod| pod.metadata.name.as_ref().is_some_and(|pod| objects::ordinal(&self.name, pod).is_some());
+        let view = |pod: &Pod| {
+            let facts = PodFacts::read(pod, &rules)?;
+            let its = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
+            let is_updated = !by_itself || revision.is_none() || its == revision.as_ref();
+            let is_asked = restart.as_deref() == Some(&*facts.uid) || annotation(pod, RESTARTED) != restarted;
+            Some(PodView {
+                name: facts.name.to_string(),
+                label: facts.label,
+                state: facts.state,
+                uid: facts.uid.to_string(),
+                current: is_updated && !is_asked,
+                leaving: annotation(pod, LEAVING).is_some(),
+            })
+        };
+        self.shared.pods.all(is_own).iter().filter_map(|pod| view(pod)).collect()
+    }
+
+    async fn apply_all(&mut self, cluster: &MysqlCluster, replicas: u32) -> Result<(), UpkeepError> {
+        let all = owned(cluster, &self.shared.image, replicas);
+        let hash = conf::hash(&Value::from(all.clone()).to_string());
+        if self.applied.is_some_and(|(applied, at)| applied == hash && at.elapsed() < AGAIN) {
+            return Ok(());
+        }
+        for object in all {
+            apply(&self.shared, object).await?;
+        }
+        self.applied = Some((hash, Instant::now()));
+        Ok(())
+    }
+
+    async fn do_chore(&self, chore: &Chore) -> Result<(), UpkeepError> {
+        let (Chore::Leave(name) | Chore::Stay(name) | Chore::Replace(name)) = chore;
+        let Some(pod) = self.shared.pods.find(name) else { return Ok(()) };
+        tracing::info!(cluster = self.name, ?chore, "its pods are not as they are wanted");
+        let pods = self.shared.pods_api();
+        let mark = match chore {
+            Chore::Replace(_) => return delete_pod(&pods, &pod, None).await.map_err(at(name)),
+            Chore::Leave(_) => Some("update"),
+            Chore::Stay(_) => None,
+        };
+        let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": { LEAVING: mark } } });
+        pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop).map_err(at(name))
+    }
+
+    /// Deletes the claims of ordinals that are gone; that of ordinal 0 never.
+    async fn sweep(&mut self, replicas: u32, views: &[PodView]) -> Result<(), UpkeepError> {
+        if self.swept == Some(replicas) || views.len() > replicas as usize {
+            return Ok(());
+        }
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.shared.client.clone(), &self.shared.namespace);
+        let own = format!("{}={},{}=holdfast", objects::CLUSTER, self.name, objects::BY);
+        let listed = claims.list(&ListParams::default().labels(&own)).await.map_err(at("its claims"))?;
+        for claim in listed.items.iter().filter_map(|claim| claim.metadata.name.as_deref()) {
+            let ordinal = claim.strip_prefix("data-").and_then(|pod| objects::ordinal(&self.name, pod));
+            if ordinal.is_some_and(|ordinal| ordinal != 0 && ordinal >= replicas) {
+                tracing::info!(cluster = self.name, claim, "its member is gone");
+                claims.delete(claim, &DeleteParams::default()).await.map_err(at(claim))?;
+            }
+        }
+        self.swept = Some(replicas);
+        Ok(())
+    }
 }
 
 async fn apply(shared: &Shared, mut object: Value) -> Result<(), UpkeepError> {
@@ -131,17 +242,4 @@ async fn try_apply(shared: &Shared, name: &str, object: &Value) -> Result<(), ku
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, word("kind")));
     let api: Api<DynamicObject> = Api::namespaced_with(shared.client.clone(), &shared.namespace, &resource);
     api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(drop)
-}
-
-/// How many pods the StatefulSet is to have now.
-pub fn replicas(shared: &Shared, cluster: &MysqlCluster) -> u32 {
-    let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let wanted = cluster.spec.replicas;
-    let status = cluster.status.clone().unwrap_or_default();
-    let highest = |pod: &Option<String>| {
-        pod.as_ref().and_then(|pod| objects::ordinal(name, pod)).map_or(0, |ordinal| ordinal + 1)
-    };
-    let _ = shared;
-    // The primary moves to one that stays first.
-    wanted.max(highest(&status.primary)).max(highest(&status.target_primary))
 }

@@ -187,6 +187,8 @@ impl World {
             auto_reclone: true,
             failover_delay_ms: 0,
             switchover: self.switchover.clone(),
+            force: false,
+            reclone: None,
         };
         let mut s = Snapshot { wishes, record: self.record.clone(), members, lost_ms: 1, change_ms: 0 };
         self.looks = if s.is_changing() { self.looks + 1 } else { 0 };
