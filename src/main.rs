@@ -73,6 +73,9 @@ struct Kubernetes {
     /// Its name on the Lease; another for each reconciler.
     #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "holdfast")]
     identity: String,
+    /// Where /livez, /readyz and /metrics are.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
     /// error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
@@ -168,8 +171,8 @@ fn reconcile_kubernetes(given: Kubernetes) -> Result<ExitCode> {
     let log = config::LogConfig { level: given.log, ..config::LogConfig::default() };
     let _telemetry = telemetry::install(&log)?;
     let access = Access { kubeconfig: given.kubeconfig, context: given.context };
-    let (namespaces, image, identity) = (given.namespace, given.image, given.identity);
-    let options = reconciler::kubernetes::Options { access, namespaces, image, identity };
+    let (namespaces, image, identity, listen) = (given.namespace, given.image, given.identity, given.listen);
+    let options = reconciler::kubernetes::Options { access, namespaces, image, identity, listen };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime
         .block_on(async { anyhow::Ok(reconciler::kubernetes::run(&options, reconciler::told_to_stop()?).await?) })?;

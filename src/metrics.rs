@@ -8,6 +8,7 @@
 mod count;
 mod events;
 pub mod histogram;
+pub mod reconciler;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +85,12 @@ names! {
     CERTIFICATE_END = "holdfast_certificate_expiry_timestamp_seconds", Gauge, "When the proxy's own certificate ends, Unix time; by side (listener, cluster) and its name.";
     CONFIG_CURRENT = "holdfast_config_current", Gauge, "1 if the configuration file is in effect, 0 if it was refused or needs a restart.";
     RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";
+    RECONCILER_LEADS = "holdfast_reconciler_leads", Gauge, "1 while this reconciler holds the Lease.";
+    RECONCILER_CHANGES = "holdfast_reconciler_primary_changes_total", Counter, "Primaries made or moved, by cluster.";
+    RECONCILER_CHANGE_SECONDS = "holdfast_reconciler_primary_change_seconds", Gauge, "How long the last change of the primary took, from the decision to the label.";
+    RECONCILER_READY = "holdfast_reconciler_cluster_ready", Gauge, "1 while the cluster is Ready.";
+    RECONCILER_ERRANT = "holdfast_reconciler_errant_transactions", Gauge, "Transactions that a member has and its primary never had.";
+    RECONCILER_BEHIND = "holdfast_reconciler_behind_transactions", Gauge, "Transactions of the primary that a member has not executed yet.";
     BUILD = "holdfast_build_info", Gauge, "1, with the version as label.";
 }
 

@@ -44,7 +44,8 @@ pub(super) fn elect(s: &Snapshot) -> Result<&Member, Plan> {
     }
     settle_down(s, &called)?;
     let witnesses = witnesses(s);
-    if !is_quorum(s, witnesses.len()) && !(s.wishes.force && !witnesses.is_empty()) {
+    let overruled = s.wishes.force && !witnesses.is_empty();
+    if !is_quorum(s, witnesses.len()) && !overruled {
         let missing = s.members.len() - s.acks_proven() as usize - witnesses.len();
         let why = format!(
             "{called} is lost, and {missing} more of the other members must answer to prove that no commit is lost"

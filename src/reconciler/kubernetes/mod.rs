@@ -28,17 +28,21 @@ mod upkeep;
 use super::engine::Engine;
 use super::resource::{MysqlCluster, MysqlOperation};
 use super::server;
-use crate::topology::kubernetes::client::{Access, Trouble};
+use crate::topology::kubernetes::client::{Access, Trouble, TroubleKind};
 use crate::topology::kubernetes::pod::Pod;
+use crate::{admin, metrics};
 use cache::{Bells, Cache, follow};
 use kube::Client;
 use kube::api::{Api, ApiResource, Resource, ResourceExt};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
 use place::InKubernetes;
+use serde_json::json;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -67,6 +71,8 @@ pub struct Options {
     pub image: String,
     /// Its name on the Lease: its pod's.
     pub identity: String,
+    /// Where its admin port listens, if it has one.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What the loops of one namespace share.
@@ -102,6 +108,12 @@ impl Shared {
 /// # Errors
 /// There is no way to the API server.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
+    if let Some(listen) = options.listen {
+        let bound = TcpListener::bind(listen).await;
+        let kind = TroubleKind::Configuration;
+        let listener = bound.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
+        tokio::spawn(admin::serve(listener, admin_state(), stop.clone()));
+    }
     let (client, home) = options.access.open().await?;
     let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
     let namespaces = if options.namespaces.is_empty() { vec![home] } else { options.namespaces.clone() };
@@ -110,10 +122,12 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Troub
         if let Some(()) = stop.run_until_cancelled(taken(&mut candidate)).await {
             tracing::info!(identity = options.identity, "leads");
             led = true;
+            metrics::reconciler::leads(true);
             let leading = stop.child_token();
             let work =
                 join(namespaces.iter().map(|namespace| keep_namespace(&client, options, namespace, leading.clone())));
             tokio::join!(work, renewed(&mut candidate, leading.clone()));
+            metrics::reconciler::leads(false);
             tracing::info!("leads no more");
         }
     }
@@ -121,6 +135,18 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Troub
         drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
     }
     Ok(())
+}
+
+/// Ready as soon as it runs, whoever leads; what it knows of clusters is in their status.
+fn admin_state() -> admin::AdminState {
+    let nothing = || json!({ "see": "kubectl get mysqlclusters" });
+    admin::AdminState {
+        ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
+        topology: Arc::new(nothing),
+        status: Arc::new(nothing),
+        prometheus: metrics::install(),
+        before_scrape: Arc::new(|| {}),
+    }
 }
 
 async fn join(all: impl Iterator<Item = impl Future<Output = ()>>) {

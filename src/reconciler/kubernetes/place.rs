@@ -10,6 +10,7 @@ use super::objects;
 use super::operations::{self, Wish};
 use super::tell::{self, Told};
 use super::{LEAVING, RENEW, ROLE, Shared};
+use crate::metrics::reconciler as metrics;
 use crate::reconciler::action::Plan;
 use crate::reconciler::place::{Place, PlaceError, Site, unasked};
 use crate::reconciler::resource::{LastFailover, MysqlCluster, TopologyKind};
@@ -173,9 +174,10 @@ impl Place for InKubernetes {
         new.last_failover = self.last.clone().or(old.last_failover);
         let mut after = MysqlCluster::clone(&before);
         after.status = Some(new);
-        let written = within(self.api.replace_status(&self.name, &PostParams::default(), &after)).await?;
-        self.current = Some(Arc::new(written));
-        Ok(())
+        let written = within(self.api.replace_status(&self.name, &PostParams::default(), &after)).await;
+        // After a refusal only what the watch says counts.
+        self.current = written.as_ref().ok().cloned().map(Arc::new);
+        Ok(written.map(drop)?)
     }
 
     async fn label(&mut self, member: &MemberName, role: Option<Role>) -> Result<(), PlaceError> {
@@ -190,6 +192,7 @@ impl Place for InKubernetes {
         }
         if let Some((change, since)) = self.change.take() {
             let took_ms = since.elapsed().as_millis() as u64;
+            metrics::primary_changed(&self.name, since.elapsed());
             let from = change.from.as_deref().unwrap_or("nobody");
             let note = format!("{} takes over from {from} after {took_ms} ms: {}", change.to, change.reason);
             self.shared.event(&self.name, EventType::Normal, "PrimaryChanged", note);
@@ -209,6 +212,10 @@ impl Place for InKubernetes {
     fn tell(&mut self, snapshot: &Snapshot, plan: &Plan) -> bool {
         let Some(cluster) = &self.current else { return false };
         let told = tell::told(cluster, snapshot, plan);
+        metrics::cluster_ready(&self.name, told.is_ready());
+        for (member, counts) in tell::counts(snapshot) {
+            metrics::member(&self.name, &member.0, counts);
+        }
         let news = told.news(&self.told);
         if news && let Some(warning) = told.warning(&self.told) {
             self.shared.event(&self.name, EventType::Warning, told.phase, warning);

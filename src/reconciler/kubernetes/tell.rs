@@ -4,7 +4,7 @@ use super::conf;
 use super::rollout::LEFT;
 use crate::reconciler::action::{Phase, Plan};
 use crate::reconciler::resource::{Condition, MemberStatus, MysqlCluster, MysqlClusterStatus, TopologyKind};
-use crate::reconciler::snapshot::{Member, Snapshot};
+use crate::reconciler::snapshot::{Member, MemberName, Snapshot};
 use crate::topology::report::Receiver;
 use crate::types::Role;
 
@@ -76,7 +76,22 @@ fn member_status(s: &Snapshot, member: &Member) -> MemberStatus {
     }
 }
 
+/// Of each member that answers: errant transactions, and those of the primary that it has not executed.
+pub fn counts(s: &Snapshot) -> Vec<(&MemberName, (u64, u64))> {
+    let lead = s.lead().and_then(Member::answer);
+    let of = |member: &Member| {
+        let answer = member.answer()?;
+        Some((s.errant(member).count(), lead.map_or(0, |lead| lead.executed.subtract(&answer.executed).count())))
+    };
+    s.members.iter().filter_map(|member| Some((&member.name, of(member)?))).collect()
+}
+
 impl Told {
+    /// Is all well?
+    pub fn is_ready(&self) -> bool {
+        self.well && self.available && self.problems.is_empty()
+    }
+
     /// Is it worth writing down at once?
     pub fn news(&self, before: &Self) -> bool {
         let key = |told: &Self| (told.phase, told.available, told.problems.clone(), told.members.clone());
@@ -103,7 +118,7 @@ pub fn status(cluster: &MysqlCluster, told: &Told, now: &str) -> MysqlClusterSta
         MemberStatus { server_uuid: known.server_uuid, gtid_executed: known.gtid_executed, ..member.clone() }
     });
     let refused = !told.problems.is_empty();
-    let ready = told.well && told.available && !refused;
+    let ready = told.is_ready();
     let (reason, why) = if refused { ("SpecRefused", &told.problems) } else { (told.phase, &told.why) };
     let conditions = [
         ("Ready", ready, reason, why),
