@@ -17,6 +17,7 @@ const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 pub struct Bed {
     reconciler: Daemon,
     node: Node,
+    account: PathBuf,
     pub plane: Arc<ControlPlane>,
 }
 
@@ -27,8 +28,16 @@ impl Bed {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
         plane.kubectl(&["apply", "--validate=false", "-f", folder]).unwrap();
         until("the kinds are served", SOON, || plane.kubectl(&["-n", NAMESPACE, "get", "myc,myo"]).is_ok());
+        // With the rights that deploy/ gives it, and no others.
+        for file in ["role.yaml", "rolebinding.yaml"] {
+            let path = format!("{}/deploy/kubernetes/reconciler/{file}", env!("CARGO_MANIFEST_DIR"));
+            let mut manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+            manifest["metadata"]["namespace"] = json!(NAMESPACE);
+            plane.apply(&manifest);
+        }
+        let account = plane.service_account(NAMESPACE, "holdfast-reconciler");
         let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, HOLDFAST)));
-        let bed = Self { reconciler: Daemon::new("reconciler"), node, plane };
+        let bed = Self { reconciler: Daemon::new("reconciler"), node, account, plane };
         bed.run_reconciler();
         bed
     }
@@ -37,12 +46,8 @@ impl Bed {
     pub fn run_reconciler(&self) {
         let mut command = Command::new(HOLDFAST);
         command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
-        command.arg(self.kubeconfig());
+        command.arg(&self.account);
         self.reconciler.run(&command).unwrap();
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        self.plane.kubeconfig()
     }
 
     /// `kill -9` of the reconciler.
@@ -103,6 +108,19 @@ impl Bed {
     /// What the reconciler has logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.reconciler.dir().join("out.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until the reconciler logs these words once more.
+    pub fn wait_log(&self, words: &str) {
+        let before = self.log().matches(words).count();
+        until(&format!("the log says {words:?}"), SOON, || self.log().matches(words).count() > before);
+    }
+
+    /// The primary, if it is not about to change.
+    pub fn settled(&self, name: &str) -> Option<String> {
+        let status = self.status(name);
+        let primary = status["primary"].as_str()?;
+        (status["targetPrimary"] == primary).then(|| primary.to_owned())
     }
 
     pub fn primary(&self, name: &str) -> String {

@@ -95,9 +95,10 @@ impl Shared {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
-    /// Tells a person of something, beside the object; it is lost where too much is told.
-    fn event(&self, cluster: &str, type_: EventType, reason: &str, note: String) {
-        let (reason, action) = (reason.to_owned(), "Reconcile".to_owned());
+    /// Tells a person of something, beside the object; it is lost where too much is told. What has the same reason and action
+    /// as before is only counted.
+    fn event(&self, cluster: &str, type_: EventType, (reason, action): (&str, &str), note: String) {
+        let (reason, action) = (reason.to_owned(), action.to_owned());
         let event = Event { type_, reason, note: Some(note), action, secondary: None };
         drop(self.events.try_send((cluster.to_owned(), event)));
     }
@@ -283,7 +284,7 @@ async fn keep_objects(shared: &Arc<Shared>, name: &str) {
         let new = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
         if !new.is_empty() && new != trouble {
             tracing::warn!(cluster = name, error = new, "its objects");
-            shared.event(name, EventType::Warning, "UpkeepFailed", new.clone());
+            shared.event(name, EventType::Warning, ("UpkeepFailed", "Apply"), new.clone());
         }
         trouble = new;
         // Its own changes ring, too.

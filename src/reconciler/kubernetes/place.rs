@@ -195,7 +195,9 @@ impl Place for InKubernetes {
             metrics::primary_changed(&self.name, since.elapsed());
             let from = change.from.as_deref().unwrap_or("nobody");
             let note = format!("{} takes over from {from} after {took_ms} ms: {}", change.to, change.reason);
-            self.shared.event(&self.name, EventType::Normal, "PrimaryChanged", note);
+            let term =
+                self.current.as_ref().and_then(|cluster| cluster.status.as_ref()).map_or(0, |status| status.term);
+            self.shared.event(&self.name, EventType::Normal, ("PrimaryChanged", &format!("Term{term}")), note);
             self.last = Some(LastFailover { at: Timestamp::now().to_string(), took_ms, ..change });
         }
         Ok(())
@@ -218,7 +220,7 @@ impl Place for InKubernetes {
         }
         let news = told.news(&self.told);
         if news && let Some(warning) = told.warning(&self.told) {
-            self.shared.event(&self.name, EventType::Warning, told.phase, warning);
+            self.shared.event(&self.name, EventType::Warning, (told.phase, "Decide"), warning);
         }
         self.told = told;
         news || cluster.status.as_ref().and_then(|status| status.observed_generation) != cluster.metadata.generation

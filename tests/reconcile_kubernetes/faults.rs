@@ -1,0 +1,101 @@
+//! What befalls a cluster, at random: each fault alone, then back to Ready without a person, with nothing lost.
+
+use super::bed::{Bed, NAMESPACE};
+use super::proxy::Load;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KillPrimary,
+    KillFollower,
+    KillAll,
+    DeletePrimary,
+    DeleteFollower,
+    FreezePrimary,
+    CutPrimary,
+    CutFollower,
+    KillReconciler,
+    KillPrimaryAndReconciler,
+    /// The primary dies while nobody can write anything down.
+    KillPrimaryWithoutApi,
+}
+
+use Fault::*;
+
+const FAULTS: [Fault; 11] = [
+    KillPrimary,
+    KillFollower,
+    KillAll,
+    DeletePrimary,
+    DeleteFollower,
+    FreezePrimary,
+    CutPrimary,
+    CutFollower,
+    KillReconciler,
+    KillPrimaryAndReconciler,
+    KillPrimaryWithoutApi,
+];
+
+fn inflict(fault: Fault, bed: &Bed, cluster: &str, load: &Load) {
+    let name = bed.primary(cluster);
+    let (pods, primary) = (bed.pods(cluster), bed.pod(&name));
+    let follower = pods.iter().find(|pod| **pod != name).expect("more than one").clone();
+    let moved = || bed.wait(cluster, "has another primary", || bed.settled(cluster).is_some_and(|now| now != name));
+    match fault {
+        KillPrimary => primary.kill9(),
+        KillFollower => bed.pod(&follower).kill9(),
+        KillAll => pods.iter().for_each(|pod| bed.pod(pod).kill9()),
+        DeletePrimary => bed.plane.delete_pod(NAMESPACE, &name, None),
+        DeleteFollower => bed.plane.delete_pod(NAMESPACE, &follower, None),
+        FreezePrimary => {
+            primary.freeze();
+            moved();
+            primary.thaw();
+        }
+        CutPrimary => {
+            primary.network().cut_off();
+            moved();
+            primary.network().join();
+        }
+        CutFollower => {
+            bed.pod(&follower).network().cut_off();
+            bed.wait(cluster, "misses it", || bed.condition(cluster, "Healthy")["status"] == "False");
+            bed.pod(&follower).network().join();
+        }
+        KillReconciler => {
+            bed.kill_reconciler();
+            bed.run_reconciler();
+        }
+        KillPrimaryAndReconciler => {
+            primary.kill9();
+            bed.kill_reconciler();
+            bed.run_reconciler();
+        }
+        KillPrimaryWithoutApi => {
+            bed.plane.kill_api();
+            primary.kill9();
+            bed.wait_log("roles stay as they are");
+            bed.plane.start_api();
+        }
+    }
+    load.wait_more(3);
+    bed.wait_ready(cluster);
+}
+
+/// So many faults, one after the other.
+pub fn random(bed: &Bed, cluster: &str, load: &Load, rounds: u64) {
+    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9E37_79B9 + 1);
+    println!("HOLDFAST_SEED={seed}");
+    let mut state = seed;
+    for round in 0..rounds {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let fault = FAULTS[(state % FAULTS.len() as u64) as usize];
+        let began = std::time::Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| inflict(fault, bed, cluster, load)));
+        assert!(done.is_ok(), "round {round}, {fault:?}, HOLDFAST_SEED={seed}");
+        println!("{round}: {fault:?}: Ready again after {:?}, term {}", began.elapsed(), bed.status(cluster)["term"]);
+    }
+}
