@@ -25,6 +25,8 @@ const STEP: Duration = Duration::from_secs(10);
 const JOIN: Duration = Duration::from_secs(120);
 /// Limit of a clone.
 const CLONE: Duration = Duration::from_secs(6 * 3600);
+/// How long readers have before the data under them are replaced.
+const DRAIN: Duration = Duration::from_secs(1);
 /// How long a step waits for transactions to be applied, seconds; then the next look decides anew.
 const APPLY_S: u32 = 3;
 /// ER_UNKNOWN_SYSTEM_VARIABLE: the plugin is not installed.
@@ -173,6 +175,10 @@ impl Actor<'_> {
         let Address { host, port } = self.address(donor)?;
         let Replicate { user, password } = self.replicate();
         run(server, "STOP REPLICA").await?;
+        // Who reads here must not see tables vanish: proxies learn of it and go elsewhere, whoever stays is cut off.
+        run(server, "SET GLOBAL offline_mode=ON").await?;
+        tokio::time::sleep(DRAIN).await;
+        cut_clients(server, &[server.thread_id]).await?;
         run(server, &format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}")))).await?;
         // Its data directory is about to be another's: read-only has nothing to protect, and CLONE is refused with it.
         run(server, "SET GLOBAL super_read_only=OFF").await?;
@@ -270,6 +276,12 @@ async fn free_commits(server: &mut Session, own: [u32; 2]) -> Result<(), ActErro
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    cut_clients(server, &own).await?;
+    Ok(optional(server, "SET GLOBAL rpl_semi_sync_source_enabled=OFF").await?)
+}
+
+/// Ends the connections of everybody but replicas and ourselves; offline_mode spares those that have CONNECTION_ADMIN.
+async fn cut_clients(server: &mut Session, own: &[u32]) -> Result<(), ActError> {
     let clients = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE TYPE = 'FOREGROUND' AND PROCESSLIST_ID \
          IS NOT NULL AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND PROCESSLIST_USER <> 'event_scheduler'";
     for row in server.query(clients).await? {
@@ -283,7 +295,7 @@ async fn free_commits(server: &mut Session, own: [u32; 2]) -> Result<(), ActErro
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(optional(server, "SET GLOBAL rpl_semi_sync_source_enabled=OFF").await?)
+    Ok(())
 }
 
 const RECEIVED: &str =

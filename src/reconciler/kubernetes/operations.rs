@@ -123,6 +123,14 @@ fn further(op: &MysqlOperation, cluster: &MysqlCluster, pods: &[PodView], now: &
         if leads && op.spec.kind == OperationKind::Reclone {
             return step("Failed", "Refused", "it is the primary: move that first".to_owned());
         }
+        if op.spec.kind == OperationKind::Reclone && pods.len() < 3 {
+            // Seen on 9.7: a clone waits for its donor's commits, and those would wait for this very member.
+            return step(
+                "Failed",
+                "Refused",
+                "commits would wait for it, and its copy for them: add a member first".to_owned(),
+            );
+        }
         if leads && op.spec.kind != OperationKind::Restart {
             return step("Complete", "Complete", "it is the primary already".to_owned());
         }
