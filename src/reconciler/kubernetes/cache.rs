@@ -45,9 +45,9 @@ impl Bells {
         lock(&self.bells).entry(cluster.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe()
     }
 
-    /// The cluster is gone.
-    pub fn forget(&self, cluster: &str) {
-        lock(&self.bells).remove(cluster);
+    /// All others are gone.
+    pub fn keep_only(&self, clusters: &[String]) {
+        lock(&self.bells).retain(|cluster, _| clusters.contains(cluster));
     }
 
     fn ring(&self, cluster: Option<String>) {

@@ -216,12 +216,9 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
     while leading.run_until_cancelled(shared.news.notified()).await.is_some() {
         let there = shared.clusters.all(|cluster| cluster.metadata.deletion_timestamp.is_none());
         let names: Vec<String> = there.iter().map(|cluster| cluster.name_any()).collect();
-        kept.retain(|name, _| {
-            names.contains(name) || {
-                shared.bells.forget(name);
-                false
-            }
-        });
+        // One whose loops have ended, for whatever reason, gets new ones.
+        kept.retain(|name, kept| names.contains(name) && !kept.work.is_finished());
+        shared.bells.keep_only(&names);
         for name in names {
             kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));
         }

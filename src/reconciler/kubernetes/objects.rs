@@ -37,17 +37,23 @@ pub fn ordinal(cluster: &str, pod: &str) -> Option<u32> {
     pod.strip_prefix(cluster)?.strip_prefix("-mysql-")?.parse().ok()
 }
 
+/// Name of the option file, by its content, so that a change of it is a change of the pods.
+pub fn config_name(cluster: &MysqlCluster) -> String {
+    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    format!("{}-{:08x}", set_name(name), conf::hash(&conf::my_cnf(cluster)))
+}
+
 /// Everything but the Secret, with `replicas` pods that are initialised by this image of Holdfast.
 pub fn owned(cluster: &MysqlCluster, image: &str, replicas: u32) -> Vec<Value> {
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let owned = Owned { cluster, name, config: conf::my_cnf(cluster) };
+    let owned = Owned { cluster, name };
     let grouped = cluster.spec.topology == TopologyKind::Group;
     let group = json!([{ "name": "mysql", "port": 3306, "protocol": "TCP" }, { "name": "group", "port": 33061, "protocol": "TCP" }]);
     let one = json!([{ "name": "mysql", "port": 3306, "protocol": "TCP" }]);
     let all = json!({ CLUSTER: name });
     let role = |role: &str| json!({ CLUSTER: name, super::ROLE: role });
     vec![
-        owned.object("v1", "ConfigMap", &owned.config_name(), json!({ "data": { "my.cnf": owned.config } })),
+        owned.object("v1", "ConfigMap", &config_name(cluster), json!({ "data": { "my.cnf": conf::my_cnf(cluster) } })),
         // Found before they are ready: they need each other to get there.
         owned.service(
             "-headless",
@@ -69,15 +75,9 @@ pub fn owned(cluster: &MysqlCluster, image: &str, replicas: u32) -> Vec<Value> {
 struct Owned<'a> {
     cluster: &'a MysqlCluster,
     name: &'a str,
-    config: String,
 }
 
 impl Owned<'_> {
-    /// Named by its content, so that a change of it is a change of the pods.
-    fn config_name(&self) -> String {
-        format!("{}-{:08x}", set_name(self.name), conf::hash(&self.config))
-    }
-
     fn object(&self, version: &str, kind: &str, name: &str, body: Value) -> Value {
         let mut object = json!({ "apiVersion": version, "kind": kind, "metadata": metadata(self.cluster, name) });
         merge(&mut object, body);
@@ -158,7 +158,7 @@ impl Owned<'_> {
             }],
             "volumes": [
                 { "name": "run", "emptyDir": { "medium": "Memory" } },
-                { "name": "config", "configMap": { "name": self.config_name() } },
+                { "name": "config", "configMap": { "name": config_name(self.cluster) } },
                 { "name": "accounts", "secret": { "secretName": secret_name(self.name) } },
             ],
         });

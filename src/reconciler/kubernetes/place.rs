@@ -5,7 +5,6 @@
 //! whoever acts on something old is refused before anything is done. Patches of a pod name its uid: a pod that has followed
 //! under the same name gets nothing that was meant for its predecessor.
 
-use super::cache::Cache;
 use super::objects;
 use super::operations::{self, Wish};
 use super::tell::{self, Told};
@@ -155,7 +154,9 @@ impl Place for InKubernetes {
 
     async fn read(&mut self, busy: &[MemberName]) -> Result<Site, PlaceError> {
         let cluster = self.cluster()?;
-        let site = site(&cluster, &self.shared.pods, &operations::wish(&self.shared, &cluster));
+        let label =
+            |pod: &Pod| pod.metadata.labels.as_ref().and_then(|all| all.get(objects::CLUSTER)) == Some(&self.name);
+        let site = site(&cluster, &self.shared.pods.all(label), &operations::wish(&self.shared, &cluster));
         self.replace_renewed(&site.members, busy).await?;
         Ok(site)
     }
@@ -234,16 +235,13 @@ impl Place for InKubernetes {
 }
 
 /// What is written down of a cluster, as the engine takes it.
-fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Wish) -> Site {
+fn site(cluster: &MysqlCluster, pods: &[Arc<Pod>], wish: &Wish) -> Site {
     let spec = &cluster.spec;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let own = |pod: &Pod| {
-        pod.metadata.labels.as_ref().is_some_and(|all| all.get(objects::CLUSTER).is_some_and(|c| c == name))
-    };
     let rules = Preset::Holdfast.rules();
     let mut found = BTreeMap::new();
-    for pod in pods.all(own) {
-        if let Some(facts) = PodFacts::read(&pod, &rules) {
+    for pod in pods {
+        if let Some(facts) = PodFacts::read(pod, &rules) {
             let place = objects::ordinal(name, &facts.name).unwrap_or(u32::MAX);
             found.insert((place, facts.name.clone()), (pod, facts));
         }
@@ -253,7 +251,7 @@ fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Wish) -> Site {
     for ordinal in 0..kept {
         let pod_name: Arc<str> = objects::pod_name(name, ordinal).into();
         match found.remove(&(ordinal, pod_name.clone())) {
-            Some((pod, facts)) => members.push(member(&pod, facts)),
+            Some((pod, facts)) => members.push(member(pod, facts)),
             // It counts although there is no pod of it: what was acknowledged may be with it.
             None => members.push(unasked(MemberName(pod_name), Address { host: "".into(), port: 3306 })),
         }
@@ -262,7 +260,7 @@ fn site(cluster: &MysqlCluster, pods: &Cache<Pod>, wish: &Wish) -> Site {
     let top = found.keys().next_back().map(|(place, _)| *place);
     for ((place, _), (pod, facts)) in found {
         let surplus = spec.topology != TopologyKind::External;
-        let member = member(&pod, facts);
+        let member = member(pod, facts);
         members.push(Member { deleting: member.deleting || surplus, leaving: surplus && Some(place) == top, ..member });
     }
     for member in &mut members {
@@ -296,5 +294,48 @@ fn member(pod: &Pod, facts: PodFacts) -> Member {
         label,
         term: facts.term.map(|term| Term(term.number)),
         ..unasked(MemberName(facts.name), address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, more: Value) -> Arc<Pod> {
+        let mut pod = json!({ "metadata": { "name": name, "namespace": "n", "uid": name, "labels": { "holdfast.io/cluster": "db" } },
+            "spec": { "containers": [] }, "status": { "phase": "Running", "podIP": "10.0.0.1" } });
+        if let (Some(metadata), Value::Object(more)) = (pod["metadata"].as_object_mut(), more) {
+            metadata.extend(more);
+        }
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    }
+
+    #[test]
+    fn members_are_all_that_may_hold_a_commit() {
+        let spec = json!({ "image": "mysql", "replicas": 2, "fenced": ["db-mysql-1"], "failoverDelaySeconds": 3 });
+        let cluster = MysqlCluster::new("db", serde_json::from_value(spec).expect("a spec"));
+        let pods = [
+            pod("db-mysql-0", json!({ "annotations": { TERM_ANNOTATION: "4", RENEW: "clone" } })),
+            pod("db-mysql-2", json!({})),
+            pod("db-mysql-3", json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })),
+        ];
+        let site = site(&cluster, &pods, &Wish::default());
+        let words = |m: &Member| {
+            let flags = [(m.fenced, "fenced"), (m.deleting, "deleting"), (m.leaving, "leaving"), (m.busy, "busy")];
+            let flags: Vec<&str> = flags.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+            format!("{} at {}: {}", m.name, m.address.host, flags.join(" "))
+        };
+        let all = [
+            "db-mysql-0 at 10.0.0.1: busy",
+            // Nobody has seen its pod yet, and still it counts.
+            "db-mysql-1 at : fenced",
+            "db-mysql-2 at 10.0.0.1: deleting",
+            "db-mysql-3 at 10.0.0.1: deleting leaving",
+        ];
+        assert_eq!(site.members.iter().map(words).collect::<Vec<_>>(), all);
+        assert_eq!(site.members[0].term, Some(Term(4)));
+        assert_eq!(site.wishes.failover_delay_ms, 3000);
+        let at_once = self::site(&cluster, &pods, &Wish { at_once: true, ..Wish::default() });
+        assert_eq!(at_once.wishes.failover_delay_ms, 0);
     }
 }

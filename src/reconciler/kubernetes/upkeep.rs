@@ -11,7 +11,7 @@ use crate::reconciler::server::{Access, Replication};
 use crate::tls::{BackendTls, SslMode, TlsFiles};
 use crate::topology::kubernetes::{PodFacts, Preset, pod::Pod};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
     PostParams,
@@ -117,12 +117,14 @@ pub struct Upkeep {
     applied: Option<(u32, Instant)>,
     /// For how many replicas no claim is left over.
     swept: Option<u32>,
+    /// Beside which option file there is no other.
+    options: Option<String>,
 }
 
 impl Upkeep {
     /// Nothing is known yet.
     pub fn new(shared: Arc<Shared>, name: &str) -> Self {
-        Self { shared, name: name.to_owned(), applied: None, swept: None }
+        Self { shared, name: name.to_owned(), applied: None, swept: None, options: None }
     }
 
     /// One look, and what follows from it. Nothing is made of a spec that is refused.
@@ -143,8 +145,10 @@ impl Upkeep {
         });
         if is_seen && replicas == cluster.spec.replicas && now == Some(replicas) {
             self.sweep(replicas, &views).await?;
-            if let Some(chore) = rollout::next(cluster, &views) {
-                self.do_chore(&chore).await?;
+            match rollout::next(cluster, &views) {
+                Some(chore) => self.do_chore(&chore).await?,
+                None if views.iter().all(|pod| pod.current) => self.sweep_options(cluster).await?,
+                None => {}
             }
         }
         operations::work(&self.shared, cluster, &views).await.map_err(at("its operations"))
@@ -218,6 +222,22 @@ impl Upkeep {
             }
         }
         self.swept = Some(replicas);
+        Ok(())
+    }
+
+    /// Deletes the option files that no pod has any more.
+    async fn sweep_options(&mut self, cluster: &MysqlCluster) -> Result<(), UpkeepError> {
+        let now = objects::config_name(cluster);
+        if self.options.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let maps: Api<ConfigMap> = Api::namespaced(self.shared.client.clone(), &self.shared.namespace);
+        let own = format!("{}={},{}=holdfast", objects::CLUSTER, self.name, objects::BY);
+        let listed = maps.list(&ListParams::default().labels(&own)).await.map_err(at("its ConfigMaps"))?;
+        for map in listed.items.iter().filter_map(|map| map.metadata.name.as_deref()).filter(|map| *map != now) {
+            maps.delete(map, &DeleteParams::default()).await.map_err(at(map))?;
+        }
+        self.options = Some(now);
         Ok(())
     }
 }
