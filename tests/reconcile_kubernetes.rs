@@ -121,6 +121,13 @@ fn a_set_keeps_every_acknowledged_write() {
         endpoint("set-mysql")[0]["ip"] == *primary
             && endpoint("set-mysql-ro").as_array().is_some_and(|all| all.len() == 2)
     });
+    let counted = bed.metrics();
+    for line in [
+        "holdfast_reconciler_leads 1",
+        "holdfast_reconciler_errant_transactions{cluster=\"set\",member=\"set-mysql-0\"} 0",
+    ] {
+        assert!(counted.contains(line), "{counted}");
+    }
     let mut wrong = moved_and_updated(&bed, &load, &spec);
     wrong["mysqlConf"]["gtid-mode"] = json!("OFF");
     bed.apply("set", &wrong);

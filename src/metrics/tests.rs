@@ -169,6 +169,10 @@ fn every_metric_is_described_and_used() {
         certificate_end("listener", "l", Some(std::time::SystemTime::now()));
         config_current(true);
         reload(true);
+        reconciler::leads(true);
+        reconciler::primary_changed("c", Duration::from_millis(143));
+        reconciler::cluster_ready("c", true);
+        reconciler::member("c", "c-mysql-0", (0, 3));
         gauge!(BUILD, "version" => "0").set(1);
     });
     for (name, _, help) in ALL {

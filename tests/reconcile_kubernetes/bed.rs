@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use crate::testbed::kubernetes::{ControlPlane, ControlPlaneOptions, Node, NodeOptions, RunningPod, specified};
-use crate::testbed::{Daemon, Rows, until};
+use crate::testbed::{Daemon, Port, Rows, until};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +18,7 @@ const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 
 pub struct Bed {
     reconciler: Daemon,
+    port: Port,
     node: Node,
     account: PathBuf,
     pub plane: Arc<ControlPlane>,
@@ -37,7 +40,7 @@ impl Bed {
         }
         let account = plane.service_account(NAMESPACE, "holdfast-reconciler");
         let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, HOLDFAST)));
-        let bed = Self { reconciler: Daemon::new("reconciler"), node, account, plane };
+        let bed = Self { reconciler: Daemon::new("reconciler"), port: Port::take(), node, account, plane };
         bed.run_reconciler();
         bed
     }
@@ -46,8 +49,17 @@ impl Bed {
     pub fn run_reconciler(&self) {
         let mut command = Command::new(HOLDFAST);
         command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
-        command.arg(&self.account);
+        command.arg(&self.account).arg(format!("--listen=127.0.0.1:{}", self.port.number()));
         self.reconciler.run(&command).unwrap();
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
     }
 
     /// `kill -9` of the reconciler.

@@ -36,6 +36,15 @@ const FAULTS: [Fault; 11] = [
     KillPrimaryWithoutApi,
 ];
 
+/// Deletes a pod and waits for its successor: until then the next fault would be a second one at a time.
+fn delete(bed: &Bed, cluster: &str, pod: &str) {
+    let uid = bed.pod(pod).uid().to_owned();
+    bed.plane.delete_pod(NAMESPACE, pod, None);
+    bed.wait(cluster, "has a successor of it", || {
+        bed.pods(cluster).iter().any(|p| p == pod) && bed.pod(pod).uid() != uid
+    });
+}
+
 fn inflict(fault: Fault, bed: &Bed, cluster: &str, load: &Load) {
     let name = bed.primary(cluster);
     let (pods, primary) = (bed.pods(cluster), bed.pod(&name));
@@ -45,8 +54,8 @@ fn inflict(fault: Fault, bed: &Bed, cluster: &str, load: &Load) {
         KillPrimary => primary.kill9(),
         KillFollower => bed.pod(&follower).kill9(),
         KillAll => pods.iter().for_each(|pod| bed.pod(pod).kill9()),
-        DeletePrimary => bed.plane.delete_pod(NAMESPACE, &name, None),
-        DeleteFollower => bed.plane.delete_pod(NAMESPACE, &follower, None),
+        DeletePrimary => delete(bed, cluster, &name),
+        DeleteFollower => delete(bed, cluster, &follower),
         FreezePrimary => {
             primary.freeze();
             moved();
