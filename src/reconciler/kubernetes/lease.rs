@@ -1,7 +1,7 @@
 //! One reconciler at a time: a Lease, held by whoever renews it.
 //!
 //! It keeps two reconcilers from working against each other and is no fence: a reconciler that was frozen and goes on writes
-//! with an old resourceVersion and is refused (see [`super::place`]).
+//! with an old resourceVersion and is refused (see `place`).
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
