@@ -169,6 +169,7 @@ fn every_metric_is_described_and_used() {
         certificate_end("listener", "l", Some(std::time::SystemTime::now()));
         config_current(true);
         reload(true);
+        drop(witness("c"));
         reconciler::leads(true);
         reconciler::primary_changed("c", Duration::from_millis(143));
         reconciler::cluster_ready("c", true);
