@@ -70,9 +70,9 @@ struct Kubernetes {
     /// The image that initialises members: this program's own.
     #[arg(long, env = "HOLDFAST_IMAGE", value_name = "IMAGE", default_value = concat!("holdfast:", env!("CARGO_PKG_VERSION")))]
     image: String,
-    /// Its name on the Lease; another for each reconciler.
-    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "holdfast")]
-    identity: String,
+    /// Its name on the Lease; another for each reconciler. One of chance where none is given.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
     /// Where /livez, /readyz and /metrics are.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
@@ -171,7 +171,10 @@ fn reconcile_kubernetes(given: Kubernetes) -> Result<ExitCode> {
     let log = config::LogConfig { level: given.log, ..config::LogConfig::default() };
     let _telemetry = telemetry::install(&log)?;
     let access = Access { kubeconfig: given.kubeconfig, context: given.context };
-    let (namespaces, image, identity, listen) = (given.namespace, given.image, given.identity, given.listen);
+    // Two of the same name would both lead.
+    let chance = || Ok::<_, getrandom::Error>(format!("holdfast-{:016x}", getrandom::u64()?));
+    let identity = given.identity.map_or_else(chance, Ok).context("a name on the Lease")?;
+    let (namespaces, image, listen) = (given.namespace, given.image, given.listen);
     let options = reconciler::kubernetes::Options { access, namespaces, image, identity, listen };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime
