@@ -7,7 +7,7 @@
 //! | [`witness`] | the task of one server: where its binary log stands, and what stands in it |
 //! | [`log`] | reading a server's binary log |
 //! | [`marks`] | where a log stood, and when \[pure\] |
-//! | [`verdict`] | what a connection has told of, and what a log shows of it → committed or not \[pure\] |
+//! | [`mod@verdict`] | what a connection has told of, and what a log shows of it → committed or not \[pure\] |
 //! | [`fate`] | what follows when a server goes away before its answer is whole \[pure\] |
 //! | [`refusal`] | errors by which a server says that it takes no writes \[pure\] |
 
