@@ -1,5 +1,6 @@
 //! A topology that is watched: every snapshot that it has published.
 
+use crate::testbed::until;
 use holdfast::accounts::Credential;
 use holdfast::tls::BackendTls;
 use holdfast::topology::{
@@ -85,9 +86,15 @@ impl Watch {
 
     /// When `port` was first published as the primary after `since`.
     pub fn primary_at(&self, port: u16, since: Instant) -> Instant {
-        let history = self.history.lock().unwrap();
         let is = |t: &Topology| t.primary().is_some_and(|p| p.address.port == port);
-        history.iter().find(|(at, t)| *at > since && is(t)).unwrap().0
+        let mut first = None;
+        // What is to be seen already is written down a moment later.
+        until("it is in the history", SOON, || {
+            let history = self.history.lock().unwrap();
+            first = history.iter().find(|(at, t)| *at > since && is(t)).map(|(at, _)| *at);
+            first.is_some()
+        });
+        first.unwrap()
     }
 
     pub fn role(&self, port: u16) -> Role {
