@@ -13,6 +13,11 @@
 //! what it has borrowed as long as nobody waits, so that without a shortage nothing has to be brought from one session's
 //! state to another's. It knows neither connections nor sessions: what it keeps is its user's, and so is what a recall does.
 
+mod place;
+
+pub use place::Place;
+use place::Vacate;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -122,42 +127,6 @@ pub struct Shelf<K, T> {
     limits: Cell<ShelfLimits>,
     waiting: Rc<Cell<usize>>,
     me: Weak<Self>,
-}
-
-/// A shelf that a place comes back to.
-trait Vacate {
-    fn vacate(&self, index: usize);
-    fn hold(&self, index: usize, holder: Option<Arc<dyn Holder>>);
-}
-
-/// One place on a shelf; it is vacant again when this is dropped.
-pub struct Place {
-    shelf: Weak<dyn Vacate>,
-    waiting: Rc<Cell<usize>>,
-    index: usize,
-}
-
-impl Place {
-    /// True if somebody waits for what stands here.
-    #[inline]
-    pub fn is_waited_for(&self) -> bool {
-        self.waiting.get() > 0
-    }
-
-    /// Notes who has what stands here, if it can be asked for it.
-    pub fn hold(&self, holder: Option<Arc<dyn Holder>>) {
-        if let Some(shelf) = self.shelf.upgrade() {
-            shelf.hold(self.index, holder);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(shelf) = self.shelf.upgrade() {
-            shelf.vacate(self.index);
-        }
-    }
 }
 
 impl<K: PartialEq + Clone + 'static, T: Shelved + 'static> Shelf<K, T> {
@@ -319,7 +288,7 @@ impl<K: PartialEq + Clone + 'static, T: Shelved + 'static> Shelf<K, T> {
 
     fn place(&self, index: usize) -> Place {
         let shelf: Weak<dyn Vacate> = self.me.clone();
-        Place { shelf, waiting: Rc::clone(&self.waiting), index }
+        Place::new(shelf, &self.waiting, index)
     }
 
     fn queue(&self, key: &K, fresh: bool, answer: oneshot::Sender<Borrowed<T>>) -> Option<Queued<'_, K, T>> {
