@@ -9,6 +9,8 @@ mod testbed;
 mod bed;
 #[path = "reconcile_kubernetes/faults.rs"]
 mod faults;
+#[path = "simulation/rng.rs"]
+mod rng;
 
 use bed::{Bed, NAMESPACE, SOON};
 use proxy::{Load, Options, Outcome, Proxy, TABLE};

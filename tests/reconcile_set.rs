@@ -3,6 +3,8 @@
 
 mod proxy;
 mod reconciler;
+#[path = "simulation/rng.rs"]
+mod rng;
 mod testbed;
 
 use proxy::{Load, Options, Outcome, Proxy, TABLE};
@@ -347,21 +349,16 @@ fn harm(harm: Harm, reconciler: &Reconciler, servers: &[Server], load: &Load) {
 }
 
 fn random_harm(rounds: usize) {
-    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9E37_79B9 + 1);
-    println!("HOLDFAST_SEED={seed}");
+    let seed = rng::told_seed();
     let servers = servers(3, "random");
     let reconciler = Reconciler::start(&servers, "auto_reclone = true");
     reconciler.wait_ready(&servers);
     let proxy = proxy_of(&servers);
     proxy.client().query(TABLE).expect("a table");
     let load = Load::start(proxy.port(), 4);
-    let mut state = seed;
+    let mut chance = rng::Rng::new(seed);
     for round in 0..rounds {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let what = HARMS[(state % HARMS.len() as u64) as usize];
+        let what = chance.pick(&HARMS);
         println!("{round}: {what:?}, term {}", reconciler.term());
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| harm(what, &reconciler, &servers, &load)));
         assert!(

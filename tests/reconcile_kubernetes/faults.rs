@@ -2,6 +2,7 @@
 
 use super::bed::{Bed, NAMESPACE};
 use super::proxy::Load;
+use super::rng::{Rng, told_seed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[derive(Clone, Copy, Debug)]
@@ -93,15 +94,10 @@ fn inflict(fault: Fault, bed: &Bed, cluster: &str, load: &Load) {
 
 /// So many faults, one after the other.
 pub fn random(bed: &Bed, cluster: &str, load: &Load, rounds: u64) {
-    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9E37_79B9 + 1);
-    println!("HOLDFAST_SEED={seed}");
-    let mut state = seed;
+    let seed = told_seed();
+    let mut chance = Rng::new(seed);
     for round in 0..rounds {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let fault = FAULTS[(state % FAULTS.len() as u64) as usize];
+        let fault = chance.pick(&FAULTS);
         let began = std::time::Instant::now();
         let done = catch_unwind(AssertUnwindSafe(|| inflict(fault, bed, cluster, load)));
         assert!(done.is_ok(), "round {round}, {fault:?}, HOLDFAST_SEED={seed}");

@@ -1,8 +1,17 @@
 //! Chance, from a seed: SplitMix64 (Steele, Lea, Flood 2014), because it is ten lines and the same everywhere.
+#![allow(dead_code, reason = "each test crate uses some of it")]
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
+
+/// The seed in HOLDFAST_SEED, or one of chance; it is printed.
+pub fn told_seed() -> u64 {
+    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("HOLDFAST_SEED={seed}");
+    seed
+}
 
 impl Rng {
     pub fn new(seed: u64) -> Self {
