@@ -45,8 +45,8 @@ pub const ACCOUNTS: &[Account] = &[
         "holdfast_backup",
         "SELECT, RELOAD, PROCESS, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER, REPLICATION CLIENT, REPLICATION SLAVE, BACKUP_ADMIN",
     ),
-    // The proxy's.
-    account("proxy", "holdfast", "REPLICATION CLIENT"),
+    // The proxy's. REPLICATION SLAVE: exactly_once.
+    account("proxy", "holdfast", "REPLICATION CLIENT, REPLICATION SLAVE"),
 ];
 
 /// The account of that key.
