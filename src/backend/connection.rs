@@ -118,8 +118,8 @@ pub struct BackendConnection {
     pub marks: Option<bool>,
     /// What it has committed, for a verdict on what it may have committed last (`exactly_once`).
     pub trace: Trace,
-    /// `server_id` of its server, which names its commits in binary logs.
-    pub server_id: Option<u32>,
+    /// `server_id` of its server, which names its commits in binary logs, and the version that marks them.
+    pub named: Option<(u32, u32)>,
     /// What is prepared here, if it is shared.
     pub handles: Handles,
     /// What its server said of itself at the set-up, if it is shared.
@@ -156,7 +156,7 @@ impl BackendConnection {
             tracks_gtids: None,
             marks: None,
             trace: Trace::default(),
-            server_id: None,
+            named: None,
             handles: Handles::default(),
             setup: None,
             state: State::new(login.database, connected.status & STATUS_AUTOCOMMIT != 0),

@@ -4,6 +4,7 @@
 
 use super::marks::Mark;
 use super::verdict::Last;
+use super::witnesses::is_marked;
 use crate::transport::Channel;
 use crate::wire::Malformed;
 use crate::wire::binlog::{self, Event};
@@ -103,7 +104,9 @@ pub async fn read(channel: &mut Channel, mark: &Mark, stamps: impl Iterator<Item
 impl Read {
     fn take(&mut self, event: &[u8]) -> Result<(), Malformed> {
         match binlog::read(event)? {
-            Event::Transaction { server_id, committed_us, gtid } => {
+            // Of another writer, whatever its time.
+            Event::Transaction { version, .. } if !is_marked(version) => {}
+            Event::Transaction { server_id, committed_us, gtid, .. } => {
                 if let Some(written) = self.stamps.get_mut(&(server_id, committed_us)) {
                     written.last = gtid.map_or(Last::Unnamed, |(uuid, number)| Last::Gtid(uuid, number));
                     if !self.started {
@@ -148,5 +151,46 @@ async fn more(channel: &mut Channel) -> io::Result<()> {
     match channel.fill().await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(server_id: u32, committed_us: u64, version: u32, number: u8) -> Vec<u8> {
+        let mut event = vec![0, 0, 0, 0, 33];
+        event.extend_from_slice(&server_id.to_le_bytes());
+        event.extend_from_slice(&[0; 10]);
+        event.extend_from_slice(&[1; 17]);
+        event.extend_from_slice(&[number, 0, 0, 0, 0, 0, 0, 0]);
+        event.extend_from_slice(&[2; 17]);
+        event.extend_from_slice(&committed_us.to_le_bytes()[..7]);
+        event.push(9);
+        event.extend_from_slice(&version.to_le_bytes());
+        event
+    }
+
+    fn started() -> Vec<u8> {
+        let mut event = vec![0; 120];
+        (event[4], event[19 + 52]) = (15, 1);
+        event
+    }
+
+    #[test]
+    fn only_what_is_marked_counts_and_a_start_is_remembered() {
+        let none = Written { before_start: Last::None, last: Last::None };
+        let mut read = Read { stamps: [((7, 500), none), ((8, 500), none)].into(), started: false };
+        let last = |number: u64| Last::Gtid(crate::types::Uuid([1; 16]), number);
+        // Somebody else commits in the same microsecond.
+        read.take(&commit(7, 500, 90_704, 1)).unwrap();
+        read.take(&commit(7, 501, 90_799, 2)).unwrap();
+        assert_eq!(read.stamps[&(7, 500)], none);
+        read.take(&commit(7, 500, 90_799, 3)).unwrap();
+        assert_eq!(read.stamps[&(7, 500)], Written { before_start: last(3), last: last(3) });
+        read.take(&started()).unwrap();
+        read.take(&commit(7, 500, 90_799, 4)).unwrap();
+        assert_eq!(read.stamps[&(7, 500)], Written { before_start: last(3), last: last(4) });
+        assert!(read.started && read.stamps[&(8, 500)] == none);
     }
 }

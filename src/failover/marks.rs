@@ -104,5 +104,9 @@ mod tests {
             assert!(found <= second && second - found <= 121, "{second}: {found}");
         }
         assert_eq!(marks.before(at(86_390)), Some(&mark(86_390)));
+        for second in 86_400..260_000 {
+            marks.note(at(second), mark(second));
+        }
+        assert_eq!((marks.list.len(), marks.before(at(3))), (MAX, None), "the oldest have gone");
     }
 }

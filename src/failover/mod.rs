@@ -22,4 +22,4 @@ pub mod witnesses;
 
 pub use hold::{Held, HoldCounts, Holds};
 pub use verdict::{Last, Relay, Seen, Verdict, verdict};
-pub use witnesses::{Access, InDoubt, Witnesses, stamp};
+pub use witnesses::{Access, InDoubt, Witnesses, marked_version, stamp};

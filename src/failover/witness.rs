@@ -228,12 +228,19 @@ impl Witness {
         let begins =
             questions.iter().map(|asked| asked.began).filter(|began| self.marks.before(*began).is_some()).min();
         let read = match begins.and_then(|began| self.marks.before(began)) {
-            Some(mark) => reader.read(mark, questions.iter().map(Question::stamp).collect()).await?,
+            // Purged, most likely: it can't be known any more.
+            Some(mark) => match reader.read(mark, questions.iter().map(Question::stamp).collect()).await {
+                Err(LogError::Refused { code, message }) => {
+                    tracing::warn!(cluster = %self.cluster, server = %self.address, code, message, "no verdict by its log");
+                    Read::default()
+                }
+                read => read?,
+            },
             None => Read::default(),
         };
         for asked in questions {
             let looked = match read.stamps.get(&asked.stamp()) {
-                Some(_) if self.marks.before(asked.began).is_none() => Looked::Unmarked,
+                _ if self.marks.before(asked.began).is_none() => Looked::Unmarked,
                 None => Looked::Unmarked,
                 Some(_) if asked.own && !read.started && alive.contains(&asked.thread) => Looked::Alive,
                 Some(written) => {

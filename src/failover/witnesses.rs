@@ -1,8 +1,9 @@
 //! Witnesses: the servers of one cluster, asked what became of a COMMIT whose answer was lost.
 //!
 //! A transaction stands in the binary log of every server that has it with the `server_id` of the server it was committed on
-//! and the time of that (`original_commit_timestamp`), which whoever commits may set: a session says so when it sends what may
-//! be committed, with its connection's id in the last digits. So a transaction is known wherever it is. A task per server
+//! and the time and version of that (`original_commit_timestamp`, `original_server_version`), which whoever commits may set: a
+//! session does when it sends what may be committed, to a time with its connection's id in the last digits, and to a version
+//! that there is not, as nobody else does. So a transaction is known wherever it is. A task per server
 //! ([`super::witness`]) notes every second where the log stands, and reads it from there on when somebody is in doubt.
 //!
 //! Why not GTIDs with a tag per connection: a member that joins a group while such are committed numbers them differently
@@ -76,14 +77,30 @@ pub(super) struct Question {
 pub(super) enum Looked {
     /// The connection is still there.
     Alive,
-    /// Nobody knows where the log stood when the statement began.
+    /// Nobody knows where the log stood when the statement began, or it can't be read from there.
     Unmarked,
     /// This is to be seen.
     Seen(Seen),
 }
 
+/// A version that no server has: by that it is known that a commit is marked, and the time no accident of another's.
+const NO_PATCH: u32 = 99;
+
+/// The version that a commit on a server of this version is marked with, as a number: `9.7.4-2` gives 90799.
+pub fn marked_version(version: &str) -> Option<u32> {
+    let mut parts = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next()?, parts.next()?);
+    Some(major * 10_000 + minor * 100 + NO_PATCH)
+}
+
+/// Is it the version of a marked commit?
+pub fn is_marked(version: u32) -> bool {
+    version % 100 == NO_PATCH
+}
+
 /// The time, in microseconds since 1970, that a connection with this id commits with now: so near to the true one that nobody
-/// who measures how far replicas are behind will miss the difference (65 ms at most), and no other connection's.
+/// who measures how far replicas are behind will miss the difference (65 ms at most). Another connection of the same server
+/// has another, unless 65,536 were opened between the two.
 pub fn stamp(now: SystemTime, thread: u32) -> u64 {
     const OWN: u64 = 0xFFFF;
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
@@ -133,7 +150,7 @@ impl Witnesses {
             let looked = tokio::time::timeout_at(deadline.into(), self.look(doubt, primary, own)).await.ok()??;
             let late = match looked {
                 Looked::Unmarked => {
-                    return Some(Verdict::Unknown("the server was not watched when the statement began"));
+                    return Some(Verdict::Unknown("the log from when the statement began is not to be had"));
                 }
                 Looked::Alive => "the statement is still under way",
                 Looked::Seen(seen) => match verdict(&doubt.trace, &seen) {
@@ -158,5 +175,26 @@ impl Witnesses {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BackendId, mpsc::Sender<Question>>> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_a_version_that_there_is_not() {
+        assert_eq!(marked_version("9.7.4-2"), Some(90_799));
+        assert_eq!(marked_version("8.0.46"), Some(80_099));
+        assert_eq!(marked_version("MySQL"), None);
+        assert!(is_marked(90_799) && !is_marked(90_704) && !is_marked(0));
+    }
+
+    #[test]
+    fn a_stamp_is_near_the_time_and_has_the_connection_in_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_314_023_950_898);
+        let stamp = stamp(now, 0x0003_1234);
+        assert_eq!(stamp & 0xFFFF, 0x1234);
+        assert!(stamp.abs_diff(1_795_314_023_950_898) < 65_536);
     }
 }

@@ -149,7 +149,8 @@ impl Server<'_> {
         if !exactly_once {
             return self.say(true, &format!("{user} is let in"));
         }
-        let mark = "SET SESSION session_track_gtids=OWN_GTID, SESSION original_commit_timestamp=DEFAULT";
+        let mark = "SET SESSION session_track_gtids=OWN_GTID, SESSION original_commit_timestamp=DEFAULT, \
+             SESSION original_server_version=DEFAULT";
         match ask(&mut connected, mark).await {
             Ok(_) => self.say(true, &format!("{user} may mark commits, for exactly_once")),
             Err(error) => {

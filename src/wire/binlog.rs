@@ -2,7 +2,8 @@
 //! Protocol"; checked on 9.7).
 //!
 //! A transaction begins with the event of its GTID. However many servers it came over, the event's head has the `server_id` of
-//! the one it was first committed on, and its body when that was (`original_commit_timestamp`).
+//! the one it was first committed on, and its body when that was and by which version (`original_commit_timestamp`,
+//! `original_server_version`; the latter since 8.0.14).
 
 use super::Malformed;
 use super::lenenc::Reader;
@@ -22,6 +23,8 @@ const CREATED: usize = 2 + 50;
 const CLOCK: usize = 1 + 8 + 8;
 /// In the time of the commit here: the time of the first commit is another one, and follows.
 const ANOTHER: u64 = 1 << 55;
+/// The same of the version.
+const ANOTHER_VERSION: u32 = 1 << 31;
 
 /// What an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub enum Event {
         server_id: u32,
         /// When that was, microseconds since 1970.
         committed_us: u64,
+        /// Version of that server as a number (90704 is 9.7.4); 0 if it does not say.
+        version: u32,
         /// Its GTID, if it has one.
         gtid: Option<(Uuid, u64)>,
     },
@@ -58,10 +63,18 @@ pub fn read(event: &[u8]) -> Result<Event, Malformed> {
             fields.take(CLOCK)?;
             let here = time(&mut fields)?;
             let committed_us = if here & ANOTHER == 0 { here } else { time(&mut fields)? };
-            Ok(Event::Transaction { server_id, committed_us, gtid: (kind == GTID).then_some((uuid, number)) })
+            let gtid = (kind == GTID).then_some((uuid, number));
+            Ok(Event::Transaction { server_id, committed_us, version: version(fields).unwrap_or(0), gtid })
         }
         _ => Ok(Event::Other),
     }
+}
+
+/// Behind the length of the transaction.
+fn version(mut fields: Reader<'_>) -> Result<u32, Malformed> {
+    fields.lenenc()?;
+    let here = fields.u32()?;
+    if here & ANOTHER_VERSION == 0 { Ok(here) } else { fields.u32() }
 }
 
 fn time(fields: &mut Reader<'_>) -> Result<u64, Malformed> {
@@ -92,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_transaction_tells_where_and_when_it_was_committed_first() {
-        let whole = |committed_us, gtid| Ok(Event::Transaction { server_id: 7, committed_us, gtid });
+        let told = |committed_us, version, gtid| Ok(Event::Transaction { server_id: 7, committed_us, version, gtid });
+        let whole = |committed_us, gtid| told(committed_us, 0, gtid);
         let named = Some((Uuid([0xAA; 16]), 300));
         assert_eq!(read(&event(GTID, &body(&[1_795_314_023_950_898]))), whole(1_795_314_023_950_898, named));
         assert_eq!(
@@ -101,6 +115,14 @@ mod tests {
         );
         assert_eq!(read(&event(ANONYMOUS_GTID, &body(&[5]))), whole(5, None));
         assert_eq!(read(&event(16, &[0; 8])), Ok(Event::Other));
+        let mut versions = body(&[5]);
+        versions.extend_from_slice(&[0xFC, 0x2C, 0x01]);
+        versions.extend_from_slice(&90_704_u32.to_le_bytes());
+        assert_eq!(read(&event(GTID, &versions)), told(5, 90_704, named));
+        let at = versions.len() - 4;
+        versions[at + 3] |= 0x80;
+        versions.extend_from_slice(&90_799_u32.to_le_bytes());
+        assert_eq!(read(&event(GTID, &versions)), told(5, 90_799, named));
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl ClientSession {
         let connection = self.primary.as_mut()?;
         let (backend, thread) = (connection.backend, connection.thread_id);
         let trace = std::mem::take(&mut connection.trace);
-        Some(InDoubt { trace, backend, server_id: connection.server_id?, thread, committed_us, began })
+        let (server_id, _) = connection.named?;
+        Some(InDoubt { trace, backend, server_id, thread, committed_us, began })
     }
 }
 

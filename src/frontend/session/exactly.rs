@@ -52,16 +52,17 @@ impl ClientSession {
     pub(super) fn is_traced(&self) -> bool {
         self.exactly_once
             && !self.session.steers_gtids()
-            && self.primary.as_ref().is_some_and(|connection| connection.marks == Some(true))
+            && self.primary.as_ref().is_some_and(|c| c.marks == Some(true) && c.named.is_some())
             && self.is_told()
     }
 
-    /// Marks what is sent to the primary next, by the time it is committed with; answers what to send before it.
+    /// Marks what is sent to the primary next, by the time and version it is committed with; answers what to send before it.
     pub(super) fn mark(&mut self) -> Option<BytesMut> {
         let connection = self.primary.as_ref()?;
-        let stamp = stamp(SystemTime::now(), connection.thread_id);
+        let ((_, version), stamp) = (connection.named?, stamp(SystemTime::now(), connection.thread_id));
         self.marked = Some((Instant::now(), stamp));
-        Some(connection.query_packet(format!("SET SESSION original_commit_timestamp={stamp}").as_bytes()))
+        let sql = format!("SET SESSION original_commit_timestamp={stamp}, SESSION original_server_version={version}");
+        Some(connection.query_packet(sql.as_bytes()))
     }
 
     /// The answer to a mark. False: the connection was lost.

@@ -187,8 +187,9 @@ impl ClientSession {
         }
         self.handle.set_active(Some(slot.index()));
         let was_open = self.session.transaction().is_some();
-        let knowable = slot == Slot::Primary && fate::is_knowable(&self.session, request.statement, was_open);
-        let mark = if knowable && self.is_traced() { self.mark() } else { None };
+        let traced = slot == Slot::Primary && self.is_traced();
+        let knowable = traced && fate::is_knowable(&self.session, request.statement, was_open);
+        let mark = if knowable { self.mark() } else { None };
         let sent = match self.send(request, slot, owned.as_deref(), mark).await {
             Ok(Sent::Lost) => {
                 let lost = lost_answer(request, slot, repeatable, was_open, &Said::default());

@@ -220,6 +220,9 @@ impl ClientSession {
         }
         if self.exactly_once {
             self.ready_marks().await?;
+            if !self.keeps_track() {
+                return Ok(());
+            }
         }
         let asked = self.primary.as_ref().is_none_or(|connection| connection.tracks_gtids.is_some());
         if asked || self.session.wants_gtids() || self.session.steers_gtids() {
@@ -246,7 +249,12 @@ impl ClientSession {
             return Ok(());
         };
         let track = if self.session.wants_gtids() { "" } else { "SESSION session_track_gtids=OWN_GTID, " };
-        match connection.statement(format!("SET {track}SESSION original_commit_timestamp=DEFAULT")).await {
+        match connection
+            .statement(format!(
+                "SET {track}SESSION original_commit_timestamp=DEFAULT, SESSION original_server_version=DEFAULT"
+            ))
+            .await
+        {
             Ok(_) => (connection.tracks_gtids, connection.marks) = (Some(true), Some(true)),
             Err(BringError::Broken(_)) => {
                 self.drop_connection(Slot::Primary, Some(Hint::ConnectionLost));
@@ -255,7 +263,7 @@ impl ClientSession {
             Err(error @ (BringError::Refused { .. } | BringError::Unwritable(_) | BringError::Foreign)) => {
                 connection.marks = Some(false);
                 let user = String::from_utf8_lossy(&self.identity.user).into_owned();
-                let grant = "GRANT REPLICATION_APPLIER ON *.* lets it";
+                let grant = "GRANT REPLICATION_APPLIER ON *.* lets it, with MySQL 8.0.14 or later";
                 tracing::warn!(user, %error, grant, "exactly_once: this account can't mark its commits");
             }
         }

@@ -44,7 +44,7 @@ use super::signal::Watch;
 use crate::backend::{BackendConnection, Shelved};
 use crate::classify::{Class, Flags, classify, used_schema};
 use crate::error::{ClientError, ErrorKind};
-use crate::failover::Held;
+use crate::failover::{Held, marked_version};
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::{Pin, Pins, Recorder, Session, Slot};
@@ -177,7 +177,9 @@ impl ClientSession {
     pub(super) fn keep(&mut self, slot: Slot, mut connection: Box<BackendConnection>) {
         if self.exactly_once {
             let topology = self.cluster().topology.load();
-            connection.server_id = topology.backend(connection.backend).and_then(|server| server.server_id);
+            let server = topology.backend(connection.backend);
+            let version = server.and_then(|server| marked_version(server.version.as_deref()?));
+            connection.named = server.and_then(|server| server.server_id).zip(version);
         }
         self.handle.nudge.set_term(slot, connection.term);
         self.handle.set_connection(slot.index(), Some((connection.backend, connection.thread_id)));
