@@ -31,6 +31,10 @@ pub struct Args {
     /// compared at the end.
     #[arg(long = "server", value_name = "HOST:PORT")]
     servers: Vec<Address>,
+    /// Write a row directly, too, at whichever other server takes it first: what the change takes without a proxy. Not for
+    /// triggers that leave two servers writable.
+    #[arg(long)]
+    direct_write: bool,
     /// Account of the clients.
     #[arg(long, default_value = "root")]
     user: String,
@@ -158,6 +162,8 @@ pub struct Plan {
     pub target: Target,
     /// The servers, as they are asked.
     pub servers: Vec<Target>,
+    /// Write at the servers directly, too.
+    pub writes_directly: bool,
     /// The database; a name that needs no quoting beyond backticks.
     pub database: String,
     /// Leave it behind.
@@ -240,6 +246,7 @@ impl Args {
             servers: self.servers.into_iter().map(|address| asking.at(address)).collect(),
             label: self.label.unwrap_or_else(|| self.target.to_string()),
             target,
+            writes_directly: self.direct_write,
             database: self.database,
             keep: self.keep,
             clients,

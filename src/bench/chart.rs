@@ -23,6 +23,7 @@ pub fn moments(events: &Events) -> Vec<(&'static str, &'static str, u64)> {
         ("thaw", "continued", events.thaw_us),
         ("elected", "primary elected", events.elected_us),
         ("writable", "new primary writable", events.writable_us),
+        ("direct", "first write at the servers themselves", events.direct_write_us),
         ("first", "first write", events.first_write_us),
     ];
     all.into_iter().filter_map(|(style, name, at)| Some((style, name, at?))).collect()

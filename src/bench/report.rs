@@ -103,6 +103,8 @@ pub struct Events {
     pub writable_us: Option<u64>,
     /// The question before that one: it was not writable yet.
     pub not_writable_us: Option<u64>,
+    /// A row written directly at a server other than the old primary was acknowledged: what the change takes without a proxy.
+    pub direct_write_us: Option<u64>,
     /// From the last write acknowledged before the change…
     pub outage_from_us: Option<u64>,
     /// …to the first write acknowledged after it, which is the first that another server has executed (rows name their
@@ -126,6 +128,11 @@ impl Events {
         let (first, writable) = (self.first_write_us?, self.writable_us?);
         let before = self.not_writable_us.unwrap_or(writable);
         Some((first.saturating_sub(writable), first.saturating_sub(before)))
+    }
+
+    /// From the first write at the servers themselves to the first through the port; 0 if the port's came first.
+    pub fn behind_direct_us(&self) -> Option<u64> {
+        Some(self.first_write_us?.saturating_sub(self.direct_write_us?))
     }
 }
 

@@ -5,7 +5,7 @@ use super::error::BenchError;
 use super::ledger::Ledger;
 use super::record::{Outage, Recorder};
 use super::report::{Class, Events, Run, ServerState};
-use super::servers::{self, Log, Logs, Server, became};
+use super::servers::{self, FirstRow, Log, Logs, Server, became};
 use super::tables;
 use super::trigger::{self, Frozen, Ready, Scene, Trigger};
 use super::workload::{Driver, Phase, Shared};
@@ -89,6 +89,9 @@ struct Stage<'a> {
     clients: JoinSet<Ledger>,
     watchers: JoinSet<()>,
     logs: Logs,
+    direct: FirstRow,
+    /// True once the trigger is about to be pulled.
+    trigger: watch::Sender<bool>,
     pulled: Events,
 }
 
@@ -122,7 +125,15 @@ impl<'a> Stage<'a> {
         let logs: Logs = Rc::new(RefCell::new(vec![Log::default(); servers.len()]));
         let mut watchers = JoinSet::new();
         for (index, server) in servers.iter().enumerate() {
-            watchers.spawn_local(servers::watch(server.clone(), Rc::clone(&logs), index, shared.origin.get()));
+            watchers.spawn_local(servers::follow(server.clone(), Rc::clone(&logs), index, shared.origin.get()));
+        }
+        let direct = FirstRow::default();
+        let (trigger, triggers) = watch::channel(false);
+        let others = servers.iter().enumerate().filter(|(index, _)| plan.writes_directly && Some(*index) != primary);
+        for (_, server) in others {
+            let (target, database) = (plan.target.at(server.address().clone()), plan.database.clone());
+            let origin = shared.origin.get();
+            watchers.spawn_local(servers::write_first(target, database, triggers.clone(), Rc::clone(&direct), origin));
         }
         let mut clients = JoinSet::new();
         let total = drivers.len() as f64;
@@ -130,7 +141,8 @@ impl<'a> Stage<'a> {
             clients.spawn_local(driver.run(at as f64 / total));
         }
         let in_group = servers.iter().any(|server| server.in_group);
-        Ok(Self { plan, primary, in_group, shared, phase, clients, watchers, logs, pulled: Events::default() })
+        let pulled = Events::default();
+        Ok(Self { plan, primary, in_group, shared, phase, clients, watchers, logs, direct, trigger, pulled })
     }
 
     /// Waits, pulls the trigger, waits until there is nothing more to see.
@@ -140,6 +152,7 @@ impl<'a> Stage<'a> {
         if self.plan.trigger != Trigger::Nothing {
             self.shared.recorder.borrow_mut().triggered();
             self.pulled.trigger_us = Some(self.shared.now());
+            self.trigger.send_replace(true);
             frozen = ready.pull().await?;
             self.pulled.trigger_done_us = Some(self.shared.now());
         }
@@ -196,6 +209,7 @@ impl<'a> Stage<'a> {
             elected_us: since(ServerState::Elected).filter(|_| self.in_group).map(|change| change.at_us),
             writable_us: writable.map(|change| change.at_us),
             not_writable_us: writable.map(|change| change.not_before_us),
+            direct_write_us: self.direct.get(),
             outage_from_us: Some(outage.from),
             first_write_us: outage.to,
             ..self.pulled.clone()

@@ -8,9 +8,10 @@ use super::error::BenchError;
 use super::fault::Fault;
 use super::report::{Agreement, Change, ServerReport, ServerState};
 use crate::types::Address;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Between an answer and the next question.
@@ -125,7 +126,7 @@ impl Log {
 pub type Logs = Rc<RefCell<Vec<Log>>>;
 
 /// Asks one server until it is cancelled, which it may be at any time.
-pub async fn watch(server: Server, logs: Logs, index: usize, origin: Instant) {
+pub async fn follow(server: Server, logs: Logs, index: usize, origin: Instant) {
     let now = || u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX);
     let target = Target { statement_timeout: SILENCE, ..server.target.clone() };
     let mut link = None;
@@ -153,6 +154,45 @@ pub async fn watch(server: Server, logs: Logs, index: usize, origin: Instant) {
 async fn next(mut link: Client) -> Result<(Client, ServerState), Fault> {
     let state = ask(&mut link).await?.state();
     Ok((link, state))
+}
+
+/// The first row that the servers' own clients could write after the trigger: who took it, and when.
+pub type FirstRow = Rc<Cell<Option<u64>>>;
+
+/// Writes a row to one server as soon as it takes one, and notes when that was if it is the first of all. Logs in at once,
+/// begins with `trigger`. May be cancelled at any time.
+pub async fn write_first(
+    target: Target,
+    database: String,
+    mut trigger: watch::Receiver<bool>,
+    first: FirstRow,
+    origin: Instant,
+) {
+    let mut link = Client::open(&target, Some(&database)).await.ok();
+    if trigger.wait_for(|pulled| *pulled).await.is_err() {
+        return;
+    }
+    while first.get().is_none() {
+        let answer = match link.as_mut() {
+            Some(open) => open.query("INSERT INTO direct VALUES (@@global.server_id)").await,
+            None => match Client::open(&target, Some(&database)).await {
+                Ok(open) => {
+                    link = Some(open);
+                    continue;
+                }
+                Err(fault) => Err(fault),
+            },
+        };
+        match answer {
+            Ok(_) if first.get().is_none() => {
+                first.set(Some(u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX)));
+            }
+            Ok(_) => {}
+            Err(fault) if fault.lost => link = None,
+            Err(_) => {}
+        }
+        tokio::time::sleep(if link.is_some() { PERIOD } else { AWAY }).await;
+    }
 }
 
 /// The change by which a server other than `old` became at least `state`, after `since`: its index and when.

@@ -48,13 +48,14 @@ pub fn summary(report: &Report, others: &[Report]) -> String {
 pub type Column = (&'static str, fn(&Report) -> String);
 
 /// A report in one line.
-pub const SUMMARY: [Column; 11] = [
+pub const SUMMARY: [Column; 12] = [
     ("port", |r| r.label.clone()),
     ("trigger", |r| r.trigger.clone()),
     ("runs", |r| r.runs.len().to_string()),
     ("trigger to writable", |r| spread(r, |run| run.events.election_us())),
     ("writable to first write", |r| spread(r, |run| run.events.after_election_us().map(|(_, most)| most))),
     ("trigger to first write", |r| spread(r, |run| run.events.time_to_first_write_us())),
+    ("behind the servers' own", |r| spread(r, |run| run.events.behind_direct_us())),
     ("longest stall", |r| spread(r, |run| Some(run.longest_us()))),
     ("errors", |r| thousands(r.total(|run| run.errors(|_| true)))),
     ("stale", |r| thousands(r.total(Run::stale))),
@@ -89,6 +90,9 @@ pub fn events(run: &Run) -> String {
     }
     if let (Some(at), Some(name)) = (e.writable_us, &run.primary_after) {
         parts.push(format!("{name} writable after {}", since(at)));
+    }
+    if let Some(at) = e.direct_write_us {
+        parts.push(format!("first write at the servers themselves after {}", since(at)));
     }
     match (e.first_write_us, e.after_election_us()) {
         (Some(at), Some((least, most))) => {

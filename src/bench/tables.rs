@@ -35,7 +35,7 @@ pub async fn create(plan: &Plan) -> Result<Option<u64>, BenchError> {
     let db = &plan.database;
     let foreign = format!(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{db}' \
-         AND table_name NOT IN ('writes', 'counters')"
+         AND table_name NOT IN ('writes', 'counters', 'direct')"
     );
     let foreign = on_primary(&mut link, &foreign).await.map_err(failed("looking for the database"))?;
     if foreign.as_deref() != Some("0") {
@@ -50,6 +50,7 @@ pub async fn create(plan: &Plan) -> Result<Option<u64>, BenchError> {
             .to_owned(),
         "CREATE TABLE counters (client INT UNSIGNED NOT NULL PRIMARY KEY, n BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB"
             .to_owned(),
+        "CREATE TABLE direct (server BIGINT UNSIGNED NOT NULL PRIMARY KEY) ENGINE=InnoDB".to_owned(),
     ] {
         link.query(&sql).await.map_err(failed("making the database"))?;
     }

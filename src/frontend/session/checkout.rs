@@ -221,14 +221,18 @@ impl ClientSession {
             Lent::Connection => return Ok(()),
             Lent::Place(place) => place,
         };
+        let began = Instant::now();
         let turn = tokio::time::timeout_at(deadline, cluster.login_turn(backend.id)).await;
         let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(cluster.config.hold_max))? else {
             return Err(ConnectError::Overtaken.into());
         };
+        let waited_us = began.elapsed().as_micros() as u64;
         let credential = self.identity.credential.open();
         let login = self.identity.login(&credential, self.session.schema());
         let target = cluster.target(&backend.address, self.identity.secure);
         let (mut connection, ok, setup) = BackendConnection::open(&target, &login, backend.id, term, place).await?;
+        let took_us = began.elapsed().as_micros() as u64 - waited_us;
+        tracing::debug!(session = self.handle.id.0, server = %backend.address, ?slot, waited_us, took_us, "logged in");
         if slot == Slot::Primary && self.session.variables.version() == 0 {
             self.session.begin(|session| learn(session, slot, Some(&ok), setup.as_deref()));
             connection.is_current(&self.session, slot);
