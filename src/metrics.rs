@@ -71,6 +71,7 @@ names! {
     SHARED_BORROWS = "holdfast_shared_borrows_total", Counter, "Shared connections that sessions asked for, by result: used (another session's), new, waited, none.";
     SHARED_WAITING = "holdfast_shared_waiting", Gauge, "Statements that wait for a shared connection.";
     ERRORS = "holdfast_errors_total", Counter, "Errors of the proxy's own, by kind and by the side that failed.";
+    STANDBYS = "holdfast_standby_connections_total", Counter, "Connections to a new primary that were made before it was proven.";
     RERUNS = "holdfast_reruns_total", Counter, "Statements run again elsewhere before their client saw anything, by reason.";
     REPLAYS = "holdfast_replays_total", Counter, "Transactions run again on a new primary: same (they go on), different (1213), failed (1213).";
     VERDICTS = "holdfast_verdicts_total", Counter, "Writes whose answer was lost: committed, not_committed, unknown.";

@@ -171,6 +171,35 @@ fn held_statements_in_number_and_time() {
     }
 }
 
+/// A listener may hold fewer statements, and shorter, than its cluster; and a cluster counts their bytes.
+#[test]
+fn held_statements_of_one_listener_and_in_bytes() {
+    let server = Server::start(ServerOptions::mysql().named("held-short"));
+    let options = || Options::servers([server.addr()]);
+    let short = Proxy::start(options().listener("hold_statements_max = 1\nhold_ms_max = 1000"));
+    let small = Proxy::start(options().cluster("hold_bytes_max = 1000").listener("hold_ms_max = 60000"));
+    let [mut first, mut second] = [(); 2].map(|()| short.client());
+    let [mut brief, mut lengthy] = [(); 2].map(|()| small.client());
+    server.kill9();
+    for proxy in [&short, &small] {
+        until("the proxy has no server", SOON, || proxy.http("/readyz").is_ok_and(|r| r.0 == 503));
+    }
+
+    let write = "DELETE FROM mysql.user WHERE 1=0";
+    first.send_query(write);
+    until("one is held", SOON, || short.metric("holdfast_holding", &[]) == 1.0);
+    assert_eq!(second.query(write).expect_err("the listener's hold is full").state(), (1041, "HY000"));
+    assert_eq!(first.read().expect_err("held for its listener's time").state(), (2003, "HY000"));
+
+    brief.send_query(write);
+    until("it is held", SOON, || small.metric("holdfast_holding", &[]) == 1.0);
+    let long = format!("{write} /* {} */", "x".repeat(1000));
+    assert_eq!(lengthy.query(&long).expect_err("too many bytes").state(), (1041, "HY000"));
+    server.start_again();
+    brief.read().expect("it goes on");
+    until("so does the other", SOON, || lengthy.query(&long).is_ok());
+}
+
 #[test]
 fn idle_clients_and_slow_ones() {
     let server = Server::start(ServerOptions::mysql().named("idle"));

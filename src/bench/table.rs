@@ -170,7 +170,7 @@ mod tests {
         for part in [
             "run 1: kill of 127.0.0.1:24001 through 127.0.0.1:6446",
             "trigger at 2,000 ms; primary elected 6,100 ms later; 127.0.0.1:24002 writable after 6,150 ms; \
-             first write after 6,162 ms (12.0 ms to 17.0 ms after writable)",
+             first write at the servers themselves after 6,151 ms; first write after 6,162 ms (12.0 ms to 17.0 ms after writable)",
             "write: 2 × 1105 (08007): holdfast: outcome unknown",
             "writes: 1,234 acknowledged, 0 lost, 0 applied twice, 2 of unknown outcome (1 applied, 1 not)",
             "127.0.0.1:24001 does not answer in the end",

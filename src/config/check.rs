@@ -135,6 +135,13 @@ fn of_listener(config: &ListenerConfig) -> Entries {
     section.text("consistency", word_of(listener::CONSISTENCIES, &config.consistency));
     section.millis("consistency_wait_ms", config.consistency_wait);
     section.millis("max_lag_ms", config.max_lag.unwrap_or_default());
+    // Where they are absent the cluster's apply, whichever it is.
+    if let Some(most) = config.hold_max {
+        section.millis("hold_ms_max", most);
+    }
+    if let Some(most) = config.hold_statements_max {
+        section.plain("hold_statements_max", most);
+    }
     section.plain("max_connections", config.max_connections);
     section.limit("max_connections_per_user", config.max_connections_per_user);
     section.millis("handshake_timeout_ms", config.handshake_timeout);
@@ -212,6 +219,7 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> V
     section.text("kind", word_of(cluster::KINDS, &config.kind));
     section.millis("hold_ms_max", config.hold_max);
     section.plain("hold_statements_max", config.hold_statements_max);
+    section.plain("hold_bytes_max", config.hold_bytes_max);
     section.millis("probe_interval_ms", config.probe_interval);
     section.millis("probe_doubt_interval_ms", config.probe_doubt_interval);
     section.millis("probe_timeout_ms", config.probe_timeout);

@@ -218,6 +218,7 @@ fn read_kind(section: &Section, cluster: &mut ClusterConfig, known_source: bool)
 fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis("hold_ms_max", 0..=3_600_000, &mut cluster.hold_max);
     section.count("hold_statements_max", 0..=CONNECTIONS_MAX, &mut cluster.hold_statements_max);
+    section.count("hold_bytes_max", 0..=(1 << 40), &mut cluster.hold_bytes_max);
     section.millis("probe_interval_ms", 10..=60_000, &mut cluster.probe_interval);
     section.millis("probe_doubt_interval_ms", 5..=60_000, &mut cluster.probe_doubt_interval);
     section.millis("probe_timeout_ms", 10..=60_000, &mut cluster.probe_timeout);

@@ -1,6 +1,7 @@
 //! `[[listener]]`: from a table of the file to a [`ListenerConfig`].
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::model::*;
 use super::network::Network;
@@ -92,6 +93,12 @@ fn read_routing(section: &Section, listener: &mut ListenerConfig) {
         section.refuse("consistency", advice);
     }
     section.millis_limit("max_lag_ms", DAY_MS, &mut listener.max_lag);
+    if let Some(most) = section.number("hold_ms_max", 0..=3_600_000) {
+        listener.hold_max = Some(Duration::from_millis(most));
+    }
+    if let Some(Ok(most)) = section.number("hold_statements_max", 0..=CONNECTIONS_MAX).map(usize::try_from) {
+        listener.hold_statements_max = Some(most);
+    }
     section.count("statement_buffer_bytes", 1024..=(1 << 30), &mut listener.statement_buffer_bytes);
     let Some(words) = section
         .list("compression", |text| find_word(COMPRESSIONS, text).ok_or_else(|| unknown_word(COMPRESSIONS, text)))

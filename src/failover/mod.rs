@@ -20,6 +20,6 @@ pub mod verdict;
 pub mod witness;
 pub mod witnesses;
 
-pub use hold::{Held, HoldCounts, Holds};
+pub use hold::{Held, HoldCounts, Holds, ramp};
 pub use verdict::{Last, Relay, Seen, Verdict, verdict};
 pub use witnesses::{Access, InDoubt, Witnesses, marked_version, stamp};

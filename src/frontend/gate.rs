@@ -11,6 +11,7 @@ use super::shared::Cluster;
 use crate::accounts::{Accounts, FailureLimits, Failures};
 use crate::config::ListenerConfig;
 use crate::error::{ClientError, ErrorKind};
+use crate::failover::Holds;
 use crate::tls::ListenerTls;
 use crate::topology::Backend;
 use crate::types::{BackendId, ClusterName, Term};
@@ -36,6 +37,8 @@ pub struct Listener {
     pub tls: Arc<ListenerTls>,
     /// Who may log in.
     pub accounts: Arc<Ledger>,
+    /// Statements of its sessions that wait for a primary.
+    pub holds: Arc<Holds>,
     /// Failed logins by address.
     pub failures: Arc<Mutex<Failures>>,
     all: Arc<AllSessions>,
@@ -55,6 +58,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// How long a statement waits for a primary.
+    pub fn hold_max(&self) -> Duration {
+        self.listener.config.hold_max.unwrap_or(self.cluster.config.hold_max)
+    }
+
     /// The follower that a session should read from, leaving out those in `tried`, with the term it was seen in.
     pub fn choose_follower(&self, tried: &[BackendId]) -> Option<(Backend, Term)> {
         self.cluster.choose_follower(self.listener.config.max_lag, tried)
@@ -89,6 +97,11 @@ pub struct UserPlace {
     user: Box<[u8]>,
 }
 
+/// As many as it may hold; how long they are is the cluster's concern.
+fn holds(config: &ListenerConfig) -> Arc<Holds> {
+    Holds::new(config.hold_statements_max.unwrap_or(usize::MAX), usize::MAX)
+}
+
 impl Listener {
     /// A listener without sessions yet, one of those whose sessions `all` counts.
     pub fn new(
@@ -99,7 +112,8 @@ impl Listener {
         all: Arc<AllSessions>,
     ) -> Self {
         let failures = Arc::new(Mutex::new(Failures::new(failure_limits(&config))));
-        Self { config, clusters, tls, accounts, failures, all, sessions: Arc::default(), users: Arc::default() }
+        let holds = holds(&config);
+        Self { config, clusters, tls, accounts, holds, failures, all, sessions: Arc::default(), users: Arc::default() }
     }
 
     /// The same listener with other settings: its counts go on.
@@ -107,6 +121,7 @@ impl Listener {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).limit(failure_limits(&config));
         Self {
             clusters: Arc::clone(&self.clusters),
+            holds: holds(&config),
             failures: Arc::clone(&self.failures),
             all: Arc::clone(&self.all),
             sessions: Arc::clone(&self.sessions),

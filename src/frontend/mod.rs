@@ -13,6 +13,7 @@ pub mod gate;
 pub mod ledger;
 pub mod listener;
 pub mod login;
+mod logins;
 pub mod pools;
 pub mod prove;
 pub mod route;

@@ -183,7 +183,7 @@ impl Prove for Prover {
         };
         let cluster = Arc::clone(&gate.cluster);
         self.take_place(login.user, &cluster.name)?;
-        let deadline = Instant::now() + cluster.config.hold_max;
+        let deadline = Instant::now() + gate.hold_max();
         loop {
             let mut changed = cluster.topology.changed();
             changed.mark_unchanged();

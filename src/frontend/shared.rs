@@ -2,6 +2,7 @@
 
 use super::drain::Nudge;
 use super::facade::ServerFacade;
+use super::logins::{Logins, Turn};
 use super::signal::Signal;
 use crate::accounts::Credential;
 use crate::backend::{ConnectTarget, Counted};
@@ -16,7 +17,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -53,7 +53,7 @@ pub struct Cluster {
     /// The servers, asked what became of a write.
     pub witnesses: Arc<Witnesses>,
     connections: Arc<Mutex<HashMap<BackendId, Arc<AtomicU32>>>>,
-    logins: Arc<Mutex<HashMap<BackendId, Arc<Semaphore>>>>,
+    logins: Logins,
     turn: AtomicUsize,
     probing: CancellationToken,
 }
@@ -71,13 +71,13 @@ impl Cluster {
             id: ClusterId::next(),
             gone: Signal::new(),
             probing,
-            holds: Holds::new(config.hold_statements_max),
+            holds: Holds::new(config.hold_statements_max, config.hold_bytes_max),
             witnesses: Witnesses::new(access(&config, &tls)),
+            logins: Logins::new(config.backend_logins_max),
             config,
             topology,
             tls,
             connections: Arc::default(),
-            logins: Arc::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -95,7 +95,7 @@ impl Cluster {
             topology: self.topology.clone(),
             connections: Arc::clone(&self.connections),
             // The number may be another one now.
-            logins: Arc::default(),
+            logins: Logins::new(config.backend_logins_max),
             turn: AtomicUsize::new(0),
             config,
             tls,
@@ -171,25 +171,21 @@ impl Cluster {
 
     /// Waits for its turn to log in to `backend`, first come first served; the login lasts for as long as the answer is kept.
     /// `None` if the primary changes before: it may not be the one to log in to any more. Cancel safe.
-    pub async fn login_turn(&self, backend: BackendId) -> Option<OwnedSemaphorePermit> {
-        let turns = {
-            let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Semaphore::new(self.config.backend_logins_max));
-            Arc::clone(logins.entry(backend).or_insert_with(new))
-        };
-        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
-            return Some(turn);
-        }
+    pub async fn login_turn(&self, backend: BackendId) -> Option<Turn> {
         let mut changed = self.topology.changed();
         let now = || {
             let topology = self.topology.load();
             (topology.term, topology.primary, topology.backend(backend).is_some_and(|server| server.answers))
         };
         let before = now();
+        let turns = self.logins.at(backend, before.0);
+        if let Some(turn) = turns.take() {
+            return Some(turn);
+        }
         let overtaken = async { while changed.changed().await.is_ok() && now() == before {} };
         tokio::select! {
             biased;
-            turn = turns.acquire_owned() => turn.ok(),
+            turn = turns.wait() => turn,
             () = overtaken => None,
         }
     }

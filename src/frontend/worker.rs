@@ -214,7 +214,7 @@ async fn log_in(
         nonce: client.nonce,
         secure: client.secure,
         peer: client.peer,
-        place: prover.user_place.take(),
+        place: prover.user_place.take().map(Rc::new),
     };
     let around = Surroundings {
         inside: Inside::new(gate),

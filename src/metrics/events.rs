@@ -15,7 +15,7 @@ use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
     HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, SHARED_BORROWS,
-    SHARED_WAITING, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WITNESSES, WorkerStats,
+    SHARED_WAITING, STANDBYS, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WITNESSES, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -177,6 +177,11 @@ pub fn rerun(cluster: &str, reason: &'static str) {
 /// A transaction was run again on a new primary, and its answers were the `same` or `different`, or that `failed`.
 pub fn replay(cluster: &str, result: &'static str) {
     counter!(REPLAYS, "cluster" => cluster.to_owned(), "result" => result).increment(1);
+}
+
+/// A session had its connection to a new primary before that one was proven.
+pub fn standby(cluster: &str) {
+    counter!(STANDBYS, "cluster" => cluster.to_owned()).increment(1);
 }
 
 /// What was found out of a write whose answer was lost: `committed`, `not_committed` or `unknown`.

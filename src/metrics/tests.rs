@@ -170,6 +170,7 @@ fn every_metric_is_described_and_used() {
         config_current(true);
         reload(true);
         drop(witness("c"));
+        standby("c");
         reconciler::leads(true);
         reconciler::primary_changed("c", Duration::from_millis(143));
         reconciler::cluster_ready("c", true);

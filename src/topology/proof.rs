@@ -14,6 +14,7 @@
 
 mod followers;
 mod group;
+mod heir;
 mod labels;
 mod sets;
 #[cfg(test)]
@@ -133,6 +134,10 @@ pub fn next(previous: &Topology, servers: &[Server], memory: &Memory, limits: &L
 
     let mut next = Topology { backends: Vec::with_capacity(servers.len()), grouped, ..previous.clone() };
     apply(&mut next, &case, &verdict, now);
+    next.heir = match &verdict {
+        Verdict::Proven { .. } => None,
+        Verdict::Kept { .. } | Verdict::None { .. } => heir::find(&case, grouped),
+    };
     labels::compare(&case, next.primary, &mut conflicts);
     next.conflicts = conflicts;
     for server in servers {
@@ -246,7 +251,7 @@ fn differs(a: &Topology, b: &Topology) -> bool {
             || x.pod != y.pod
     };
     let conflict = |x: &Conflict, y: &Conflict| (x.kind, &x.backends) != (y.kind, &y.backends);
-    (a.term, a.primary, a.doubt, &a.server) != (b.term, b.primary, b.doubt, &b.server)
+    (a.term, a.primary, a.heir, a.doubt, &a.server) != (b.term, b.primary, b.heir, b.doubt, &b.server)
         || a.conflicts.len() != b.conflicts.len()
         || a.conflicts.iter().zip(&b.conflicts).any(|(x, y)| conflict(x, y))
         || a.backends.len() != b.backends.len()

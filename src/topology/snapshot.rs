@@ -221,6 +221,9 @@ pub struct Topology {
     pub term: Term,
     /// The proven primary.
     pub primary: Option<BackendId>,
+    /// Who will be the primary, by the servers' own words or their labels, while nobody is proven: it may be logged in to, and
+    /// nothing more.
+    pub heir: Option<BackendId>,
     /// The primary may be given new transactions. False while its pod is going (see [`Serving::Draining`]): then those that
     /// are open may end, new ones wait.
     pub accepting: bool,
@@ -254,6 +257,7 @@ impl Topology {
             version: 0,
             term: Term(0),
             primary: None,
+            heir: None,
             accepting: false,
             proven_ms: None,
             doubt: true,

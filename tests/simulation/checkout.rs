@@ -162,7 +162,7 @@ impl Shell {
     /// Waits for another snapshot; an error at the deadline, or when too many wait already.
     async fn hold(&mut self, version: u64, deadline: Time) -> Result<(), Unavailable> {
         if self.held.is_none() && !self.waits() {
-            let held = self.w.borrow().holds.enter();
+            let held = self.w.borrow().holds.enter(0);
             if held.is_none() && !self.has(Plant::UnboundedHold) {
                 self.w.borrow().count("hold was full");
                 let error = ClientError::new(ErrorKind::Limit, "too many statements wait already");

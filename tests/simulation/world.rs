@@ -191,7 +191,7 @@ impl World {
             picture,
             probers,
             changed: 0,
-            holds: Holds::new(setup.hold_statements_max),
+            holds: Holds::new(setup.hold_statements_max, usize::MAX),
             waiters: BTreeSet::new(),
             last_proven: BTreeMap::new(),
             outcomes: Vec::new(),

@@ -62,6 +62,7 @@ pub fn example() -> Report {
             writable_us: Some(8_150_000),
             not_writable_us: Some(8_145_000),
             outage_from_us: Some(2_001_000),
+            direct_write_us: Some(8_150_500),
             first_write_us: Some(8_162_000),
         },
         classes: vec![class(Class::Write, 2, 6_152_000), class(Class::Read, 0, 9_000)],

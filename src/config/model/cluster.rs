@@ -27,6 +27,8 @@ pub struct ClusterConfig {
     /// `hold_statements_max`: statements that wait at the same time; one more is refused.
     /// Default 10,000.
     pub hold_statements_max: usize,
+    /// `hold_bytes_max`: what they are long together. Default 256 MiB.
+    pub hold_bytes_max: usize,
     /// `probe_interval_ms`: between two probes of a server while all is well. Default 1 s.
     pub probe_interval: Duration,
     /// `probe_doubt_interval_ms`: the same while there is doubt; at most `probe_interval`.
@@ -66,6 +68,7 @@ impl ClusterConfig {
             kind: ClusterKind::Auto,
             hold_max: Duration::from_secs(30),
             hold_statements_max: 10_000,
+            hold_bytes_max: 256 << 20,
             probe_interval: Duration::from_secs(1),
             probe_doubt_interval: Duration::from_millis(10),
             probe_timeout: Duration::from_secs(2),

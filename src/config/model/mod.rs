@@ -160,6 +160,10 @@ pub struct ListenerConfig {
     pub consistency_wait: Duration,
     /// `max_lag_ms`: a follower further behind gets no reads. 0 = `None`: no bound. Default 10 s.
     pub max_lag: Option<Duration>,
+    /// `hold_ms_max`: how long a statement waits for a primary; absent: as long as its cluster says.
+    pub hold_max: Option<Duration>,
+    /// `hold_statements_max`: statements of this listener that wait at the same time; absent: as many as the cluster lets.
+    pub hold_statements_max: Option<usize>,
     /// `account_source`: asked in this order; not empty, no repetition. Default pass-through alone.
     pub account_source: Vec<AccountSource>,
     /// `account_file`: given exactly when `account_source` has `file`; a readable file.
@@ -197,6 +201,8 @@ impl ListenerConfig {
             consistency: Consistency::Eventual,
             consistency_wait: Duration::from_millis(100),
             max_lag: Some(Duration::from_secs(10)),
+            hold_max: None,
+            hold_statements_max: None,
             account_source: vec![AccountSource::PassThrough],
             account_file: None,
             compression: Compression::default(),

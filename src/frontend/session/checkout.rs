@@ -4,17 +4,17 @@
 //! follower's while that follower serves reads and is not too far behind. Losing a connection tells the session what went
 //! with it.
 
-use super::share::{Lent, NoConnection};
+use super::hold::Waiting;
+use super::share::NoConnection;
 use super::{ClientSession, End};
-use crate::backend::{BackendConnection, BringError, ConnectError, observe};
+use crate::backend::{BringError, ConnectError};
 use crate::config::ReadFallback;
 use crate::error::{ClientError, ErrorKind};
 use crate::metrics;
 use crate::routing::{self, Mode, Turn, is_drained};
-use crate::session::Session;
 use crate::session::{Pin, Slot};
 use crate::topology::{Backend, Hint, Topology};
-use crate::types::{BackendId, Term};
+use crate::types::BackendId;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -76,7 +76,8 @@ impl ClientSession {
             Slot::Primary => self.checkout_primary(deadline).await,
             Slot::Follower => self.checkout_follower(deadline).await,
         };
-        if let Some((_held, hold)) = self.waiting.take() {
+        self.standby = None;
+        if let Some(Waiting { hold, .. }) = self.waiting.take() {
             match &result {
                 Ok(_) | Err(Unavailable::Refused(_)) => hold.release(),
                 Err(Unavailable::Error(_)) => hold.time_out(),
@@ -98,6 +99,9 @@ impl ClientSession {
                 true => routing::primary(&topology, proven, kept, self.is_bound(Slot::Primary)),
                 false => Turn::Leave,
             };
+            if matches!(turn, Turn::Keep | Turn::Connect(_)) && self.let_others_ahead().await {
+                continue;
+            }
             let (term, primary) = match turn {
                 Turn::Leave => {
                     self.lose(Slot::Primary, quiet)?;
@@ -108,12 +112,13 @@ impl ClientSession {
                     false => continue,
                 },
                 Turn::Wait => {
+                    self.stand_by();
                     self.hold(&mut changed, deadline).await?;
                     continue;
                 }
                 Turn::Connect(primary) => (topology.term, primary),
             };
-            if self.adopt(primary.id, term) {
+            if self.adopt(primary.id, term) || self.take_standby(primary.id, term, deadline).await {
                 continue;
             }
             match self.connect(Slot::Primary, primary, term, deadline).await {
@@ -191,54 +196,6 @@ impl ClientSession {
     #[inline]
     fn serves_reads(&self, topology: &Topology, backend: BackendId) -> bool {
         routing::serves_reads(topology, backend, self.around.inside.gate.listener.config.max_lag)
-    }
-
-    /// The server that the session reads from is the primary now: that connection becomes the primary's, without a login.
-    fn adopt(&mut self, primary: BackendId, term: Term) -> bool {
-        let held = self.session.transaction().is_some() || !self.owed.is_empty() || self.session.statements.is_held();
-        let reads_there = self.follower.as_mut().is_some_and(|c| c.backend == primary && c.channel.is_quiet());
-        if held || !reads_there {
-            return false;
-        }
-        let Some(mut connection) = self.follower.take() else { return false };
-        self.handle.set_connection(Slot::Follower.index(), None);
-        connection.term = term;
-        self.session.follower_became_primary();
-        self.keep(Slot::Primary, connection);
-        true
-    }
-
-    /// Connects `slot` to `backend` as the client.
-    async fn connect(
-        &mut self,
-        slot: Slot,
-        backend: &Backend,
-        term: Term,
-        deadline: Instant,
-    ) -> Result<(), NoConnection> {
-        let cluster = self.cluster().clone();
-        let place = match self.borrow(slot, backend, term, deadline).await? {
-            Lent::Connection => return Ok(()),
-            Lent::Place(place) => place,
-        };
-        let began = Instant::now();
-        let turn = tokio::time::timeout_at(deadline, cluster.login_turn(backend.id)).await;
-        let Some(_turn) = turn.map_err(|_| ConnectError::Timeout(cluster.config.hold_max))? else {
-            return Err(ConnectError::Overtaken.into());
-        };
-        let waited_us = began.elapsed().as_micros() as u64;
-        let credential = self.identity.credential.open();
-        let login = self.identity.login(&credential, self.session.schema());
-        let target = cluster.target(&backend.address, self.identity.secure);
-        let (mut connection, ok, setup) = BackendConnection::open(&target, &login, backend.id, term, place).await?;
-        let took_us = began.elapsed().as_micros() as u64 - waited_us;
-        tracing::debug!(session = self.handle.id.0, server = %backend.address, ?slot, waited_us, took_us, "logged in");
-        if slot == Slot::Primary && self.session.variables.version() == 0 {
-            self.session.begin(|session| learn(session, slot, Some(&ok), setup.as_deref()));
-            connection.is_current(&self.session, slot);
-        }
-        self.keep(slot, Box::new(connection));
-        Ok(())
     }
 
     /// A server would not let us in: says so to the topology and waits for news of it.
@@ -370,16 +327,6 @@ impl ClientSession {
             self.marked = None;
         }
         self.session.lost(slot)
-    }
-}
-
-/// Tells a new session what its first connection's login and set-up said.
-pub(super) fn learn(session: &mut Session, slot: Slot, ok: Option<&[u8]>, setup: Option<&[u8]>) {
-    if let Some(ok) = ok {
-        observe(session, slot, ok);
-    }
-    if let Some(setup) = setup {
-        observe(session, slot, setup);
     }
 }
 

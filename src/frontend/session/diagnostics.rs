@@ -6,7 +6,6 @@
 
 use super::ClientSession;
 use super::checkout::Unavailable;
-use super::hold::hold_deadline;
 use crate::classify::{Class, Classified, Flags, ItemType, assigned};
 use crate::error::{ClientError, ErrorKind};
 use crate::routing::Mode;
@@ -75,7 +74,7 @@ impl ClientSession {
         if set.is_empty() {
             return Ok(());
         }
-        let slot = self.checkout(Slot::Primary, hold_deadline(self.cluster())).await?;
+        let slot = self.checkout(Slot::Primary, self.hold_deadline()).await?;
         let told = match self.slot(slot) {
             Some(connection) => connection.statement(&set).await.is_ok(),
             None => false,

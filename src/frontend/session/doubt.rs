@@ -48,6 +48,7 @@ impl ClientSession {
         metrics::verdict(&cluster, word);
         tracing::info!(session = self.handle.id.0, cluster, ?verdict, "an answer was lost with its server");
         let failed = |kind, message: String| Attempt::Failed(ClientError::new(kind, message), 1);
+        self.settle_standby().await;
         match fate::settle(verdict, &doubt, request.statement, request.incoming.streamed, pins) {
             Settled::Kept => match doubt {
                 Doubt::Kept(kept) => self.committed(request, &kept, None).await,
@@ -87,14 +88,15 @@ impl ClientSession {
         }
         let Some(in_doubt) = in_doubt else { return Ok(Verdict::Unknown("it could not be marked")) };
         let cluster = self.cluster().clone();
-        let hold = cluster.holds.enter().map(|held| (held, metrics::hold(&cluster.name.0)));
+        self.stand_by();
+        let (waiting, deadline) = (self.enter_hold(), Instant::now() + self.around.inside.gate.hold_max());
         let verdict = tokio::select! {
-            verdict = find_verdict(&cluster, &in_doubt) => verdict,
+            verdict = find_verdict(&cluster, &in_doubt, deadline) => verdict,
             () = cluster.gone.cancelled() => Verdict::Unknown("the cluster is served no more"),
             () = self.handle.kill.cancelled() => return Err(End::Killed),
         };
-        if let Some((_held, hold)) = hold {
-            hold.release();
+        if let Some(waiting) = waiting {
+            waiting.hold.release();
         }
         Ok(verdict)
     }
@@ -109,8 +111,7 @@ impl ClientSession {
     }
 }
 
-async fn find_verdict(cluster: &Cluster, in_doubt: &InDoubt) -> Verdict {
-    let deadline = Instant::now() + cluster.config.hold_max;
+async fn find_verdict(cluster: &Cluster, in_doubt: &InDoubt, deadline: Instant) -> Verdict {
     let mut asked = cluster.topology.suspect(in_doubt.backend, Hint::ConnectionLost);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

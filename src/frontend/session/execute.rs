@@ -94,7 +94,7 @@ impl ClientSession {
 
     async fn attempts(&mut self, mut request: Request, route: Route, started: Instant) -> Result<Said, End> {
         let mut slot = route.slot;
-        let deadline = started + self.cluster().config.hold_max;
+        let deadline = started + self.around.inside.gate.hold_max();
         loop {
             slot = match self.checkout(slot, deadline).await {
                 Ok(slot) => slot,

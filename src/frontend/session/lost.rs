@@ -69,8 +69,10 @@ impl ClientSession {
     ) -> Attempt {
         let cluster = self.cluster().clone();
         let asked = cluster.topology.suspect(leads.0, Hint::ReadOnly);
+        self.stand_by();
+        let limit = self.around.inside.gate.hold_max();
         let answer = tokio::select! {
-            answer = cluster.topology.primary_since(asked, cluster.config.hold_max) => answer,
+            answer = cluster.topology.primary_since(asked, limit) => answer,
             () = cluster.gone.cancelled() => None,
         };
         let open = self.session.transaction() == Some(Slot::Primary);

@@ -14,6 +14,7 @@
 
 mod answer;
 mod checkout;
+mod connect;
 mod diagnostics;
 mod doubt;
 mod exactly;
@@ -32,6 +33,7 @@ mod replay;
 mod send;
 mod share;
 mod special;
+mod standby;
 
 pub use parts::{End, Identity, Inside, STATEMENTS_MAX, Surroundings};
 use parts::{Incoming, UNSEEN, tracking};
@@ -44,7 +46,7 @@ use super::signal::Watch;
 use crate::backend::{BackendConnection, Shelved};
 use crate::classify::{Class, Flags, classify, used_schema};
 use crate::error::{ClientError, ErrorKind};
-use crate::failover::{Held, marked_version};
+use crate::failover::marked_version;
 use crate::metrics;
 use crate::routing::Mode;
 use crate::session::{Pin, Pins, Recorder, Session, Slot};
@@ -77,8 +79,10 @@ pub struct ClientSession {
     gone: Watch,
     /// Long data went with its server: the next execute is told.
     lost_long_data: bool,
+    /// Logs in to who will be the primary, while there is none.
+    standby: Option<standby::Standby>,
     /// The statement under way has to wait for a server.
-    waiting: Option<(Held, metrics::Hold)>,
+    waiting: Option<hold::Waiting>,
     /// The nudges it has followed, and whether it has yet to leave a server.
     nudged: (u32, bool),
     /// COM_CHANGE_USER was refused so many times, where the connection is kept then.
@@ -145,6 +149,7 @@ impl ClientSession {
             kill,
             gone,
             lost_long_data: false,
+            standby: None,
             waiting: None,
             nudged: (0, false),
             refused_changes: 0,
@@ -166,7 +171,7 @@ impl ClientSession {
     /// Takes over the connection that proved the login, and what the server said then.
     pub fn begin(&mut self, proof: Proof) {
         let Proof { slot, mut connection, ok, setup } = proof;
-        self.session.begin(|session| checkout::learn(session, slot, ok.as_deref(), setup.as_deref()));
+        self.session.begin(|session| connect::learn(session, slot, ok.as_deref(), setup.as_deref()));
         if ok.is_some() {
             connection.is_current(&self.session, slot);
         }

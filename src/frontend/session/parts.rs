@@ -53,6 +53,7 @@ impl End {
 }
 
 /// Who the client is: what later logins to backends need.
+#[derive(Clone)]
 pub struct Identity {
     /// Account name.
     pub user: Bytes,
@@ -73,7 +74,7 @@ pub struct Identity {
     /// The client's address.
     pub peer: IpAddr,
     /// The place among the user's sessions.
-    pub place: Option<UserPlace>,
+    pub place: Option<Rc<UserPlace>>,
 }
 
 /// Prepared statements of one session: the servers' own default of max_prepared_stmt_count.

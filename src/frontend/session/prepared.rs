@@ -2,7 +2,6 @@
 //! connections executes it, when it first does.
 
 use super::checkout::{Unavailable, transaction_lost};
-use super::hold::hold_deadline;
 use super::request::{PrepareFailed, Request};
 use super::{ClientSession, End, Incoming, UNSEEN};
 use crate::backend::BackendConnection;
@@ -124,7 +123,7 @@ impl ClientSession {
         let Some(statement) = self.session.statements.get(id) else { return self.skip(incoming).await };
         let began = statement.long_data;
         let slot = began.map(|(slot, _)| slot).or(self.session.transaction()).unwrap_or(Slot::Primary);
-        let deadline = hold_deadline(self.cluster());
+        let deadline = self.hold_deadline();
         let slot = match self.checkout(slot, deadline).await {
             Ok(slot) => slot,
             Err(Unavailable::End(end)) => return Err(end),

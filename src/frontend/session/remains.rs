@@ -10,7 +10,6 @@
 //! it (GET DIAGNOSTICS, expressions, prepared statements) is refused with an error once, and from then on the session keeps
 //! its connection.
 
-use super::hold::hold_deadline;
 use super::request::Request;
 use super::{ClientSession, End};
 use crate::classify::{Asked, Class, Classified, Flags, Number, asked, classify};
@@ -202,7 +201,7 @@ impl ClientSession {
             return Ok(Some(Said { rows: Some(rows), forwarded, ..Said::default() }));
         }
         // There is nothing to be shown: as behind any statement that goes well.
-        let deadline = hold_deadline(self.cluster());
+        let deadline = self.hold_deadline();
         if let Ok(slot) = self.checkout(Slot::Primary, deadline).await
             && let Some(connection) = self.slot(slot).as_mut()
             && connection.statement("DO 0").await.is_ok()

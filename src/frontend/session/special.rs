@@ -20,6 +20,7 @@ use crate::wire::handshake::Attributes;
 use crate::wire::ok::{HEADER as OK_HEADER, OkPacket};
 use crate::wire::packet::HEADER;
 use bytes::Buf;
+use std::rc::Rc;
 
 /// Refused changes of user on a connection that is kept, as MariaDB allows; then the command is not served any more.
 const REFUSED_CHANGES_MAX: u8 = 3;
@@ -174,7 +175,7 @@ impl ClientSession {
     /// A statement inside a read-only transaction on a follower left state (a user variable, a text PREPARE) that the
     /// primary's connection must have too: it runs there as well, its answer unseen.
     async fn mirror(&mut self, payload: &[u8]) -> Result<(), End> {
-        let deadline = super::hold::hold_deadline(self.cluster());
+        let deadline = self.hold_deadline();
         let mirrored = match self.checkout(Slot::Primary, deadline).await {
             Ok(slot) => match self.slot(slot) {
                 Some(connection) => connection.command(payload, Answer::Results).await.is_ok(),
@@ -204,7 +205,7 @@ impl ClientSession {
     pub(super) async fn binlog_dump(&mut self, incoming: Incoming) -> Result<(), End> {
         routing::follow_primary_only(&mut self.session);
         let slot = if self.mode == routing::Mode::Followers { Slot::Follower } else { Slot::Primary };
-        let deadline = super::hold::hold_deadline(self.cluster());
+        let deadline = self.hold_deadline();
         let Ok(slot) = self.checkout(slot, deadline).await else {
             self.skip(incoming).await?;
             let error =
@@ -317,7 +318,7 @@ impl ClientSession {
         self.identity.attributes = changed.attributes;
         self.identity.nonce = changed.nonce;
         self.identity.collation = changed.collation.unwrap_or(u16::from(facade.collation));
-        self.identity.place = prover.user_place.take();
+        self.identity.place = prover.user_place.take().map(Rc::new);
         self.share_anew();
         let dialect = facade.dialect(self.identity.collation);
         self.session = Session::new(changed.database.as_deref(), dialect, STATEMENTS_MAX);

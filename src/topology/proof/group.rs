@@ -15,6 +15,7 @@
 use super::{Case, Conflict, ConflictKind, Verdict, Witness, accounts, lacks_seen};
 use crate::topology::report::{FailureKind, GroupView, MemberState};
 use crate::topology::server::Server;
+use crate::types::BackendId;
 
 /// Votes about one candidate.
 struct Count {
@@ -79,11 +80,13 @@ pub(super) fn judge(case: &Case<'_>, conflicts: &mut Vec<Conflict>) -> Verdict {
 
 /// Does the server call itself the one primary, and can it be written?
 fn claims(witness: &Witness<'_>) -> bool {
-    let Some(view) = &witness.report.group else { return false };
-    let mut primaries = view.primaries();
-    let only_me =
-        primaries.next().is_some_and(|primary| &*primary.uuid == witness.server.uuid()) && primaries.next().is_none();
-    only_me && !witness.report.read_only && !witness.report.offline && !witness.server.is_unlisted()
+    calls_itself(witness) && !witness.report.read_only && !witness.report.offline && !witness.server.is_unlisted()
+}
+
+/// Is it the one primary in its own view?
+fn calls_itself(witness: &Witness<'_>) -> bool {
+    let mut primaries = witness.report.group.iter().flat_map(GroupView::primaries);
+    primaries.next().is_some_and(|primary| &*primary.uuid == witness.server.uuid()) && primaries.next().is_none()
 }
 
 /// The view of a member that takes part in the group.
@@ -111,6 +114,15 @@ fn count(case: &Case<'_>, candidate: &Witness<'_>) -> Count {
         }
     }
     count
+}
+
+/// Whom a majority calls primary, writable or not yet.
+pub(super) fn elected<'a>(case: &Case<'_>, mut members: impl Iterator<Item = Witness<'a>>) -> Option<BackendId> {
+    let named = |witness: &Witness<'_>| {
+        let count = count(case, witness);
+        calls_itself(witness) && count.votes + count.open >= count.majority()
+    };
+    members.find(named).map(|witness| witness.server.id)
 }
 
 /// The primary of the last snapshot, if nothing but silence or a hint speaks against it and a majority may still name it.

@@ -140,3 +140,26 @@ fn a_member_that_has_not_applied_everything_waits() {
     assert_eq!((who(&topology), kinds(&topology)), ((None, 1), vec!["missing_writes"]));
     assert_eq!(who(&world.at(2020, behind(10))), (Some(B), 2));
 }
+
+#[test]
+fn the_heir_is_whom_the_group_has_elected_or_will() {
+    let elected = |id: u32, view| Ok(Report { read_only: true, ..member(id, view) });
+    let healthy = [(A, Ok(member(A, "PSS"))), (B, Ok(member(B, "PSS"))), (C, Ok(member(C, "PSS")))];
+    // What they say then; the heir.
+    for (said, heir) in [
+        // Elected, and has yet to apply what it got.
+        ([(A, elected(A, "SPS")), (B, elected(B, "SPS")), (C, elected(C, "SPS"))], Some(B)),
+        ([(A, elected(A, "SSP")), (B, elected(B, "SSP")), (C, elected(C, "SSP"))], Some(C)),
+        // Of equals the lowest UUID will be, until it has gone, too.
+        ([(A, gone()), (B, Ok(member(B, "USS"))), (C, Ok(member(C, "USS")))], Some(B)),
+        ([(A, gone()), (B, gone()), (C, Ok(member(C, "UuS")))], Some(C)),
+        ([(A, gone()), (B, gone()), (C, gone())], None),
+    ] {
+        let mut world = World::of(3);
+        assert_eq!(world.at(1000, healthy.clone()).heir, None);
+        let topology = world.at(2000, said);
+        assert_eq!((topology.primary, topology.heir.map(|id| id.0)), (None, heir), "{}", topology.why);
+    }
+    let mut world = World::of(3);
+    assert_eq!(world.at(1000, [(A, gone()), (B, gone()), (C, gone())]).heir, None, "nobody knows this group");
+}

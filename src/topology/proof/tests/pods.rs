@@ -137,3 +137,16 @@ fn a_restart_casts_doubt_until_the_next_answer() {
     // The same facts again are no news.
     assert!(!world.pods(1200, [PodFacts { restarts: 1, ..pod(A, Primary) }]).doubt);
 }
+
+#[test]
+fn the_heir_of_a_set_has_the_label_or_is_alone() {
+    let mut world = World::of_pods([pod(A, Primary), pod(B, Follower), pod(C, Follower)]);
+    let all = [(A, Ok(server(A))), (B, Ok(replica(B, A))), (C, Ok(replica(C, A)))];
+    assert_eq!(world.at(1000, all).heir, None);
+    assert_eq!(world.at(2000, [(A, gone())]).heir, None, "B or C");
+    assert_eq!(world.pods(3000, [pod(A, Follower), pod(B, Follower), pod(C, Primary)]).heir, Some(BackendId(C)));
+    world.pods(4000, [pod(A, Follower), pod(B, Follower), pod(C, Follower)]);
+    assert_eq!(world.at(5000, [(C, gone())]).heir, Some(BackendId(B)));
+    let topology = world.at(6000, [(B, Ok(server(B)))]);
+    assert_eq!((topology.primary, topology.heir), (Some(BackendId(B)), None));
+}
