@@ -149,6 +149,8 @@ pub struct Answer {
     pub super_read_only: bool,
     /// `offline_mode`.
     pub offline: bool,
+    /// Its commits wait until there is room on its disk.
+    pub full: bool,
     /// Its channel from another server.
     pub channel: Option<Channel>,
     /// Semi-synchronous replication, both sides.

@@ -26,6 +26,11 @@ pub struct Bed {
 
 impl Bed {
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with disks of so many MiB.
+    pub fn start_with(disk_mib: Option<u64>) -> Self {
         let plane = Arc::new(ControlPlane::start_with(ControlPlaneOptions::with_controllers()));
         plane.namespace(NAMESPACE);
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
@@ -39,7 +44,8 @@ impl Bed {
             plane.apply(&manifest);
         }
         let account = plane.service_account(NAMESPACE, "holdfast-reconciler");
-        let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, HOLDFAST)));
+        let node =
+            Node::start(&plane, NodeOptions { disk_mib, ..NodeOptions::running(specified::runner(&plane, HOLDFAST)) });
         let bed = Self { reconciler: Daemon::new("reconciler"), port: Port::take(), node, account, plane };
         bed.run_reconciler();
         bed
@@ -67,6 +73,26 @@ impl Bed {
         self.reconciler.kill9();
     }
 
+    /// SIGSTOP of the reconciler.
+    pub fn freeze_reconciler(&self) {
+        self.reconciler.freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw_reconciler(&self) {
+        self.reconciler.thaw();
+    }
+
+    /// No room is left for this pod's data.
+    pub fn fill(&self, pod: &str) {
+        self.node.disks().fill(&format!("{NAMESPACE}/data-{pod}"));
+    }
+
+    /// There is room again.
+    pub fn free(&self, pod: &str) {
+        self.node.disks().free(&format!("{NAMESPACE}/data-{pod}"));
+    }
+
     /// Makes a MysqlCluster with servers that are small; its spec.
     pub fn create(&self, name: &str, spec: &Value) -> Value {
         let mut spec = spec.clone();
@@ -90,6 +116,12 @@ impl Bed {
             "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
     }
 
+    /// A MysqlOperation.
+    pub fn ask(&self, name: &str, spec: &Value) {
+        self.plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlOperation",
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
+    }
+
     pub fn object(&self, kind: &str, name: &str) -> Value {
         let text = self.plane.kubectl(&["-n", NAMESPACE, "get", kind, name, "-o", "json"]).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
@@ -107,7 +139,38 @@ impl Bed {
 
     /// Waits until it is Ready.
     pub fn wait_ready(&self, name: &str) {
-        self.wait(name, "is Ready", || self.condition(name, "Ready")["status"] == "True");
+        self.wait(name, "is Ready", || self.is_ready(name));
+    }
+
+    /// Waits until it is Ready and every server by its own word is what it should be.
+    pub fn wait_whole(&self, name: &str) {
+        self.wait(name, "is whole", || {
+            let spec = self.object("myc", name)["spec"].clone();
+            let (primary, pods) = (self.settled(name).unwrap_or_default(), self.pods(name));
+            let all = pods.len() as u64 == spec["replicas"];
+            all && pods.iter().all(|pod| self.is_right(name, pod, &primary, &spec)) && self.is_ready(name)
+        });
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        self.condition(name, "Ready")["status"] == "True"
+    }
+
+    /// Is the server what it should be: the only one that is writable, or one that receives and is read-only?
+    fn is_right(&self, name: &str, pod: &str, primary: &str, spec: &Value) -> bool {
+        let Some(running) = self.node.find(NAMESPACE, pod).filter(|running| running.ready()) else { return false };
+        let flags = "SELECT CONCAT(@@super_read_only, @@read_only, @@offline_mode), \
+             (SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE'), \
+             (SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON' AND \
+             CHANNEL_NAME = '')";
+        let password = self.password(name, "root");
+        let Ok(rows) = running.try_sql_as(("root", &password), flags) else { return false };
+        let (flags, online, receives) = (&*rows[0][0], &*rows[0][1], &*rows[0][2]);
+        let connected = match spec["topology"].as_str() {
+            Some("group") => spec["replicas"] == online.parse::<u64>().unwrap(),
+            _ => (receives == "1") == (pod != primary),
+        };
+        connected && flags == if pod == primary { "000" } else { "110" }
     }
 
     /// Waits for something of that cluster; says all that is known of it when that does not come.

@@ -88,6 +88,15 @@ pub(super) fn witnesses(s: &Snapshot) -> Vec<&Member> {
     s.members.iter().filter(stands_still).collect()
 }
 
+/// Could the others elect one of themselves without this member?
+pub(super) fn can_spare(s: &Snapshot, lead: &Member) -> bool {
+    let fit = |m: &&Member| {
+        let is_closed = m.answer().is_some_and(|answer| answer.is_fenced() && !answer.full);
+        m.name != lead.name && is_closed && !m.fenced && !s.has_forgotten(m) && s.errant(m).is_empty()
+    };
+    is_quorum(s, s.members.iter().filter(fit).count())
+}
+
 /// Are so many witnesses enough?
 pub(super) fn is_quorum(s: &Snapshot, witnesses: usize) -> bool {
     witnesses + s.acks_proven() as usize >= s.members.len()

@@ -2,7 +2,7 @@
 //! bring members back that left, to move the primary, and to write down and label what the group says.
 
 use super::change::reason_to_move;
-use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, settle_and_label};
+use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, no_room, settle_and_label};
 use crate::reconciler::action::{Action, Phase, Plan};
 use crate::reconciler::snapshot::{Answer, GroupMember, Member, Snapshot};
 use crate::topology::report::MemberState;
@@ -80,6 +80,12 @@ fn with_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Plan {
             }
             _ => plan.why = format!("{reason}, but no other member can take over"),
         }
+    }
+    if primary.answer().is_some_and(|answer| answer.full) {
+        // That ends its server, as a full disk ends it sooner or later; the rest of the group goes on if it is a majority.
+        let can_spare = (active.len() - 1) * 2 > view(primary).len();
+        fence(primary).filter(|_| can_spare).for_each(|action| plan.push(no_room(primary), action));
+        worse(&mut plan, no_room(primary));
     }
     for member in s.members.iter().filter(|m| m.name != primary.name) {
         mend(s, primary, member, &mut plan);

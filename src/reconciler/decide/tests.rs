@@ -5,6 +5,7 @@ mod candidates;
 mod changes;
 mod group;
 mod histories;
+mod room;
 
 use super::semisync::FOR_EVER_MS;
 use super::{CHANGE_MS_MAX, decide};
@@ -42,6 +43,7 @@ fn primary(member: char, executed: &str) -> Answer {
         read_only: false,
         super_read_only: false,
         offline: false,
+        full: false,
         channel: None,
         semisync,
         group: None,

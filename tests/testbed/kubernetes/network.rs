@@ -224,22 +224,29 @@ fn ip(namespace: Option<u32>, commands: &[String]) -> Result<(), String> {
     }
 }
 
-/// A process that does nothing but hold a network namespace, and with a host name one for that too.
-struct Holder {
+/// A process that does nothing but hold namespaces.
+pub(super) struct Holder {
     child: Child,
 }
 
 impl Holder {
+    /// Of a network, and with a host name one for that too.
     fn start(hostname: Option<&str>) -> Holder {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "unshare", "-n"]);
+        let script = "hostname \"$0\" || echo \"$0\" > /proc/sys/kernel/hostname; exec sleep infinity";
         match hostname {
-            None => command.args(["sleep", "infinity"]),
-            Some(name) => {
-                let script = "hostname \"$0\" || echo \"$0\" > /proc/sys/kernel/hostname; exec sleep infinity";
-                command.args(["-u", "sh", "-c", script, name])
-            }
-        };
+            None => Holder::holding(&["-n", "sleep", "infinity"]),
+            Some(name) => Holder::holding(&["-n", "-u", "sh", "-c", script, name]),
+        }
+    }
+
+    /// Of mounts.
+    pub(super) fn mounts() -> Holder {
+        Holder::holding(&["-m", "sleep", "infinity"])
+    }
+
+    fn holding(unshare: &[&str]) -> Holder {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "unshare"]).args(unshare);
         let child = spawn({
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command
@@ -252,7 +259,7 @@ impl Holder {
         holder
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
