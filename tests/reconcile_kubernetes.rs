@@ -84,11 +84,14 @@ fn wait_moved(bed: &Bed, cluster: &str, old: &str) -> String {
 fn a_set_keeps_every_acknowledged_write() {
     let _alone = alone();
     let bed = Bed::start();
-    bed.create("alone", &json!({ "topology": "standalone", "replicas": 1 }));
+    bed.volume("first", "grows", "1Gi");
+    let alone = json!({ "topology": "standalone", "replicas": 1, "storage": { "class": "grows", "size": "1Gi" } });
+    let alone = bed.create("alone", &alone);
     let spec = bed.create("set", &json!({ "topology": "semisync", "autoReclone": true }));
     bed.wait_ready("alone");
     bed.wait_ready("set");
     assert_eq!(bed.primary("alone"), "alone-mysql-0");
+    volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
     let load = Load::start(proxy.port(), 6);
 
@@ -195,6 +198,52 @@ fn operate(bed: &Bed, name: &str, spec: &Value) {
         assert_ne!(status["phase"], "Failed", "{status:#}");
         status["phase"] == "Complete"
     });
+}
+
+/// A volume becomes larger under the server that uses it; what can't be is said, and holds nothing else up.
+fn volumes_grow(bed: &Bed, spec: &Value) {
+    let with = |size: &str| {
+        let mut spec = spec.clone();
+        spec["storage"]["size"] = json!(size);
+        spec
+    };
+    let rolled_out = |reason: &str| {
+        let all = bed.object("myc", "alone");
+        let read = all["status"]["observedGeneration"] == all["metadata"]["generation"];
+        read && bed.condition("alone", "RolledOut")["reason"] == reason
+    };
+    let template = || {
+        bed.object("sts", "alone-mysql")["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+            .clone()
+    };
+    bed.wait("alone", "is rolled out", || rolled_out("RolledOut"));
+    let (uid, pid) = (bed.pod("alone-mysql-0").uid().to_owned(), bed.pod("alone-mysql-0").pid());
+
+    bed.apply("alone", &with("2Gi"));
+    bed.wait("alone", "has larger volumes", || rolled_out("RolledOut") && template() == "2Gi");
+    let asked = bed.object("pvc", "data-alone-mysql-0")["spec"]["resources"]["requests"]["storage"].clone();
+    assert_eq!(asked, "2Gi");
+    let owner = bed.object("pod", "alone-mysql-0")["metadata"]["ownerReferences"][0]["uid"].clone();
+    assert_eq!(owner, bed.object("sts", "alone-mysql")["metadata"]["uid"], "the new one has taken the pod");
+    assert_eq!((bed.pod("alone-mysql-0").uid(), bed.pod("alone-mysql-0").pid()), (&*uid, pid), "it never stopped");
+
+    // Less, and a class that doesn't grow: said, and everything else goes on.
+    bed.plane.kubectl(&["patch", "storageclass", "grows", "-p", r#"{"allowVolumeExpansion":false}"#]).unwrap();
+    for (size, words) in [("1Gi", "can't become less"), ("3Gi", "can't become larger")] {
+        let mut spec = with(size);
+        spec["mysqlConf"]["max-connections"] = json!(if size == "1Gi" { "121" } else { "122" });
+        bed.apply("alone", &spec);
+        bed.wait("alone", "says that it can't be", || {
+            let told = bed.condition("alone", "RolledOut")["message"].clone();
+            rolled_out("VolumesRefused") && told.as_str().is_some_and(|told| told.contains(words))
+        });
+        let wanted = spec["mysqlConf"]["max-connections"].clone();
+        let has = || bed.sql("alone", "alone-mysql-0", "SELECT @@max_connections");
+        bed.wait("alone", "has the option", || bed.pods("alone").len() == 1 && json!(has()) == json!([[wanted]]));
+        bed.wait_ready("alone");
+    }
+    let events = bed.plane.kubectl(&["-n", NAMESPACE, "get", "events"]).unwrap();
+    assert!(events.contains("VolumesRefused"), "{events}");
 }
 
 fn claims(bed: &Bed) -> Vec<String> {

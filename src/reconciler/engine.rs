@@ -10,8 +10,9 @@ use super::decide::decide;
 use super::observe::Observer;
 use super::place::{Place, PlaceError, Site};
 use super::server::Access;
-use super::snapshot::{Member, MemberName, Record, Snapshot, learn};
-use crate::types::{Address, Role, Term};
+use super::snapshot::{Answer, Member, MemberName, Record, Snapshot, learn};
+use crate::topology::lag::LagRing;
+use crate::types::{Address, Gtids, Role, Term};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks while something is wrong or under way.
 const HASTE: Duration = Duration::from_millis(20);
+/// Moments of which is remembered what the primary had, and the time between two of them at least, milliseconds.
+const LAG_SAMPLES_MAX: usize = 256;
+const LAG_GAP_MS: u64 = 1000;
 /// Rounds without a change after which haste is over: what does not come soon takes its time.
 const HASTE_ROUNDS_MAX: u32 = 250;
 
@@ -39,6 +43,9 @@ pub struct Engine<P> {
     change_since: Option<Instant>,
     said: Option<Plan>,
     hasty: u32,
+    began: Instant,
+    /// What the primary had executed when, since this began.
+    lag: LagRing,
 }
 
 impl<P: Place> Engine<P> {
@@ -55,6 +62,8 @@ impl<P: Place> Engine<P> {
             change_since: None,
             said: None,
             hasty: 0,
+            began: Instant::now(),
+            lag: LagRing::default(),
         }
     }
 
@@ -127,7 +136,21 @@ impl<P: Place> Engine<P> {
         s.lost_ms = since(&mut self.lost_since, lost);
         s.change_ms = since(&mut self.change_since, s.is_changing());
         s.record.known = learn(&s);
+        self.measure_lag(&mut s);
         s
+    }
+
+    fn measure_lag(&mut self, s: &mut Snapshot) {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        let executed = |answer: &Answer| Gtids::MySql(answer.executed.clone());
+        if let Some(lead) = s.lead().and_then(Member::answer).filter(|answer| !answer.is_fenced()) {
+            // Twice the limit can be seen.
+            let gap_ms = (2 * s.wishes.max_lag_ms / LAG_SAMPLES_MAX as u64).max(LAG_GAP_MS);
+            self.lag.push(now_ms, &Arc::new(executed(lead)), gap_ms, LAG_SAMPLES_MAX);
+        }
+        for member in &mut s.members {
+            member.lag_ms = member.answer().and_then(|answer| self.lag.lag_ms(now_ms, &executed(answer)));
+        }
     }
 
     /// Does the steps in their order, neighbours that concern one replica each at once; true if all were done.

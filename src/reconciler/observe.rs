@@ -30,12 +30,18 @@ const QUESTION: &str = "SELECT 'v', @@global.server_uuid, @@global.gtid_executed
      FROM performance_schema.replication_connection_status s \
      JOIN performance_schema.replication_connection_configuration c ON c.CHANNEL_NAME = s.CHANNEL_NAME \
      JOIN performance_schema.replication_applier_status a ON a.CHANNEL_NAME = s.CHANNEL_NAME WHERE s.CHANNEL_NAME = '' \
+     UNION ALL SELECT 'b', TIMESTAMPDIFF(SECOND, GREATEST(LAST_HEARTBEAT_TIMESTAMP, \
+     LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)), NULL, NULL, NULL, NULL, NULL, NULL \
+     FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = '' \
      UNION ALL SELECT 'r', RECEIVED_TRANSACTION_SET, NULL, NULL, NULL, NULL, NULL, NULL \
      FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = 'group_replication_applier' \
      UNION ALL SELECT 'm', MEMBER_ID, MEMBER_STATE, MEMBER_ROLE, NULL, NULL, NULL, NULL \
      FROM performance_schema.replication_group_members \
      UNION ALL SELECT 'h', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL FROM performance_schema.threads \
      WHERE PROCESSLIST_STATE = 'waiting for handler commit' AND PROCESSLIST_TIME >= 2";
+
+/// A source that lives is heard every half a second; a transaction that takes longer to come is one of gigabytes. Seconds.
+const SILENCE_S: i64 = 10;
 
 /// Asked where a commit hangs in the server itself: EE_DISK_FULL_WITH_RETRY_MSG, which is repeated every 600 s for as long as
 /// there is no room (8.0.22).
@@ -139,7 +145,7 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
     let mut answer = None;
     let mut semisync = Semisync::default();
     let (mut channel, mut members, mut received, mut grouped) = (None, Vec::new(), GtidSet::default(), false);
-    let mut full = false;
+    let (mut full, mut silent) = (false, false);
     for row in rows {
         match text(row, 0)? {
             "v" => answer = Some(read_server(row)?),
@@ -148,6 +154,8 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
                 name => read_semisync(name, text(row, 2)?, &mut semisync)?,
             },
             "c" => channel = Some(read_channel(row)?),
+            // NULL: nothing was heard yet, for it has only begun.
+            "b" => silent = text(row, 1).and_then(|age_s| age_s.parse::<i64>().ok()).is_some_and(|age_s| age_s > SILENCE_S),
             "h" => full = text(row, 1)? != "0",
             "r" => received = text(row, 1)?.parse().ok()?,
             // A server that never was in a group has one line without a name.
@@ -160,6 +168,7 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
             _ => return None,
         }
     }
+    let channel = channel.map(|channel| Channel { silent, ..channel });
     let group = grouped.then_some(GroupSight { members, received });
     Some(Answer { semisync, channel, group, full, ..answer? })
 }
@@ -214,6 +223,7 @@ fn read_channel(row: &[Option<Bytes>]) -> Option<Channel> {
             _ => return None,
         },
         received: text(row, 5)?.parse().ok()?,
+        silent: false,
         applying: text(row, 6)? == "ON",
         error: text(row, 7).map(Into::into),
     })

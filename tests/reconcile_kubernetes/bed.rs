@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub const SOON: Duration = Duration::from_secs(90);
+/// mysqld itself looks only once a minute whether there is room again, and may do so several times in one start of a group.
+const LATER: Duration = Duration::from_secs(240);
 pub const NAMESPACE: &str = "shop";
 const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 
@@ -116,6 +118,15 @@ impl Bed {
             "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
     }
 
+    /// A volume of a storage class whose volumes may grow.
+    pub fn volume(&self, name: &str, class: &str, size: &str) {
+        self.plane.apply(&json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": class },
+            "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": true }));
+        self.plane.apply(&json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
+            "spec": { "capacity": { "storage": size }, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "hostPath": { "path": "/nowhere" } } }));
+    }
+
     /// A MysqlOperation.
     pub fn ask(&self, name: &str, spec: &Value) {
         self.plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlOperation",
@@ -144,7 +155,7 @@ impl Bed {
 
     /// Waits until it is Ready and every server by its own word is what it should be.
     pub fn wait_whole(&self, name: &str) {
-        self.wait(name, "is whole", || {
+        self.wait_for((name, "is whole"), LATER, || {
             let spec = self.object("myc", name)["spec"].clone();
             let (primary, pods) = (self.settled(name).unwrap_or_default(), self.pods(name));
             let all = pods.len() as u64 == spec["replicas"];
@@ -175,7 +186,12 @@ impl Bed {
 
     /// Waits for something of that cluster; says all that is known of it when that does not come.
     pub fn wait(&self, name: &str, what: &str, wanted: impl FnMut() -> bool) {
-        let done = catch_unwind(AssertUnwindSafe(|| until(&format!("{name} {what}"), SOON, wanted)));
+        self.wait_for((name, what), SOON, wanted);
+    }
+
+    /// The same with another patience.
+    fn wait_for(&self, (name, what): (&str, &str), patience: Duration, wanted: impl FnMut() -> bool) {
+        let done = catch_unwind(AssertUnwindSafe(|| until(&format!("{name} {what}"), patience, wanted)));
         let pods = || self.plane.kubectl(&["-n", NAMESPACE, "get", "pods", "--show-labels"]).unwrap_or_else(|e| e);
         assert!(done.is_ok(), "{name} {what}: not so\n{:#}\n{}\n{}", self.status(name), pods(), self.log());
     }

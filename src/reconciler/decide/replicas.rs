@@ -16,8 +16,9 @@ pub(super) fn writable<'a>(s: &'a Snapshot, lead: &'a Member) -> impl Iterator<I
     all_writable(s).filter(|member| member.name != lead.name)
 }
 
+pub(super) const LATE: &str = "it is further behind than its spec allows";
 /// Perhaps only for a moment: a label that it has, it keeps.
-const CUT_OFF: &str = "it does not reach the primary";
+const CUT_OFF: &str = "it hears nothing from the primary";
 
 /// What keeps this replica from following, if anything does.
 enum Fault {
@@ -31,7 +32,7 @@ enum Fault {
     Lacking(&'static str),
     /// It is stopped, follows somebody else or doesn't acknowledge.
     Astray,
-    /// It follows the primary and does not reach it (now).
+    /// It follows the primary and does not reach it, or hears nothing (now).
     CutOff,
     /// Its replication has failed; nothing here knows how to mend that.
     Broken(String),
@@ -60,7 +61,10 @@ fn fault(s: &Snapshot, member: &Member, lead: &Member, answer: &Answer) -> Optio
         Some(error) if !applying && answer.follows(lead) => Some(Fault::Broken(error.to_string())),
         _ if !applying || answer.receiver() == Receiver::Off => Some(Fault::Astray),
         _ if !answer.follows(lead) || !answer.semisync.replica || answer.offline => Some(Fault::Astray),
-        _ => (answer.receiver() == Receiver::Connecting).then_some(Fault::CutOff),
+        _ => {
+            let is_silent = answer.channel.as_ref().is_some_and(|channel| channel.silent);
+            (is_silent || answer.receiver() == Receiver::Connecting).then_some(Fault::CutOff)
+        }
     }
 }
 
@@ -97,10 +101,11 @@ pub(super) fn mend(s: &Snapshot, lead: &Member, plan: &mut Plan) {
     for member in s.members.iter().filter(|member| member.name != lead.name) {
         let mut own = Plan::idle(Phase::Ready, "");
         let trouble = match member.answer() {
-            None if member.busy => Some("its data are being replaced".to_owned()),
+            None if member.busy => Some("it is being brought back".to_owned()),
             None => Some(member.sight.as_ref().err().map_or("silent", |failure| &*failure.text).to_owned()),
             Some(answer) => mend_one(s, lead, (member, answer), &mut own),
         };
+        let trouble = trouble.or_else(|| s.is_late(member).then(|| LATE.to_owned()));
         let stays = trouble.as_deref() == Some(CUT_OFF) && member.label == Some(Role::Follower);
         let role = (trouble.is_none() || stays).then_some(Role::Follower);
         label(member, role, trouble.as_deref(), plan);
