@@ -59,6 +59,15 @@ fn a_group_is_founded_kept_and_moved() {
     let there: u64 = servers[next].one("SELECT COUNT(*) FROM app.`load`").parse().expect("a number");
     assert!(there >= acknowledged, "{acknowledged} acknowledged, {there} there");
 
+    // Two of three are silent: the third has no majority, and nobody proves that they are stopped.
+    let (one, two) = ((next + 1) % 3, (next + 2) % 3);
+    servers[one].freeze();
+    servers[two].freeze();
+    reconciler.wait_log("the group has no majority; 2 members are missing, 0 of them proven to be stopped");
+    servers[one].thaw();
+    servers[two].thaw();
+    let next = wait_ready(&reconciler, &servers);
+
     // All down: founded again only when all are there, by the most advanced one.
     let term = reconciler.term();
     servers.iter().for_each(|server| server.kill9());
@@ -68,4 +77,16 @@ fn a_group_is_founded_kept_and_moved() {
     let after = wait_ready(&reconciler, &servers);
     assert!(reconciler.term() >= term, "terms never go back");
     assert_eq!(servers[after].one("SELECT COUNT(*) FROM app.`load`"), there.to_string());
+
+    // Somebody founds a second group beside the first: which of them to keep is a person's to say.
+    let stray = (after + 1) % 3;
+    reconciler.kill9();
+    servers[stray].sql("STOP GROUP_REPLICATION; SET GLOBAL group_replication_bootstrap_group=ON");
+    servers[stray]
+        .sql("START GROUP_REPLICATION USER='repl', PASSWORD='repl'; SET GLOBAL group_replication_bootstrap_group=OFF");
+    let term = reconciler.term();
+    reconciler.run();
+    reconciler.wait_log("more than one group is active: a person must choose which to keep");
+    assert_eq!(servers[stray].one(ONLINE), "1");
+    assert_eq!((servers[after].one(ONLINE), reconciler.term()), ("2".to_owned(), term), "nothing is repaired");
 }

@@ -11,6 +11,8 @@ mod bed;
 mod faults;
 #[path = "simulation/rng.rs"]
 mod rng;
+#[path = "reconcile_kubernetes/walk.rs"]
+mod walk;
 
 use bed::{Bed, NAMESPACE, SOON};
 use proxy::{Load, Options, Outcome, Proxy, TABLE};
@@ -109,13 +111,14 @@ fn a_set_keeps_every_acknowledged_write() {
     bed.wait_ready("set");
     assert_eq!(load.troubles(), troubles, "nobody notices that the primary's pod is deleted");
 
-    // Killed and started again it goes on where it was; meanwhile nobody moves anything.
-    let (third, term) = (bed.primary("set"), bed.status("set")["term"].clone());
-    bed.kill_reconciler();
-    load.wait_more(5);
-    bed.run_reconciler();
-    bed.wait_ready("set");
-    assert_eq!((bed.primary("set"), bed.status("set")["term"].clone()), (third.clone(), term.clone()));
+    // Killed and started again behind each step it goes on where it was.
+    let third = another(&bed, "set");
+    let move_it = json!({ "cluster": "set", "type": "Switchover", "target": third });
+    let steps = walk::walk(&bed, "a switchover", || bed.ask("walk", &move_it), || is_complete(&bed, "set", "walk"));
+    assert!(steps.iter().any(|step| *step == format!("promote {third}")), "{steps:#?}");
+    assert_eq!(bed.primary("set"), third);
+
+    a_primary_that_only_the_reconciler_does_not_reach(&bed);
 
     // While the API server is away roles freeze: nobody takes over, clients wait, and then it goes on.
     bed.plane.kill_api();
@@ -189,6 +192,36 @@ fn a_group_keeps_every_acknowledged_write() {
     nothing_lost(&bed, "ring", &outcome);
 }
 
+/// A member that is not the primary.
+fn another(bed: &Bed, cluster: &str) -> String {
+    let primary = bed.primary(cluster);
+    bed.pods(cluster).into_iter().find(|pod| *pod != primary).unwrap()
+}
+
+/// Is the operation complete, and the cluster well?
+fn is_complete(bed: &Bed, cluster: &str, operation: &str) -> bool {
+    let status = bed.object("myo", operation)["status"].clone();
+    assert_ne!(status["phase"], "Failed", "{status:#}");
+    status["phase"] == "Complete" && bed.is_whole(cluster)
+}
+
+/// The reconciler and the proxy don't reach the primary, its replicas do: it is alive, and nobody takes over.
+fn a_primary_that_only_the_reconciler_does_not_reach(bed: &Bed) {
+    let (primary, term) = (bed.primary("set"), bed.status("set")["term"].clone());
+    bed.pod(&primary).network().cut_from_node();
+    bed.wait("set", "looks again", || {
+        let why = bed.condition("set", "Available")["message"].clone();
+        why.as_str().is_some_and(|why| why.contains("still receives from it: looking again"))
+    });
+    // Acknowledged by a replica.
+    bed.sql("set", &primary, "CREATE DATABASE alive");
+    let looked = bed.status("set")["members"].clone();
+    bed.wait("set", "sees what it wrote with its replicas", || bed.status("set")["members"] != looked);
+    bed.pod(&primary).network().join_node();
+    bed.wait_ready("set");
+    assert_eq!((bed.primary("set"), bed.status("set")["term"].clone()), (primary, term));
+}
+
 /// Asks for an operation and waits until it is complete.
 fn operate(bed: &Bed, name: &str, spec: &Value) {
     bed.ask(name, spec);
@@ -229,19 +262,20 @@ fn volumes_grow(bed: &Bed, spec: &Value) {
 
     // Less, and a class that doesn't grow: said, and everything else goes on.
     bed.plane.kubectl(&["patch", "storageclass", "grows", "-p", r#"{"allowVolumeExpansion":false}"#]).unwrap();
+    let mut wrong = with("1Gi");
     for (size, words) in [("1Gi", "can't become less"), ("3Gi", "can't become larger")] {
-        let mut spec = with(size);
-        spec["mysqlConf"]["max-connections"] = json!(if size == "1Gi" { "121" } else { "122" });
-        bed.apply("alone", &spec);
+        wrong["storage"]["size"] = json!(size);
+        bed.apply("alone", &wrong);
         bed.wait("alone", "says that it can't be", || {
             let told = bed.condition("alone", "RolledOut")["message"].clone();
             rolled_out("VolumesRefused") && told.as_str().is_some_and(|told| told.contains(words))
         });
-        let wanted = spec["mysqlConf"]["max-connections"].clone();
-        let has = || bed.sql("alone", "alone-mysql-0", "SELECT @@max_connections");
-        bed.wait("alone", "has the option", || bed.pods("alone").len() == 1 && json!(has()) == json!([[wanted]]));
-        bed.wait_ready("alone");
     }
+    wrong["mysqlConf"]["max-connections"] = json!("121");
+    bed.apply("alone", &wrong);
+    let has = || bed.sql("alone", "alone-mysql-0", "SELECT @@max_connections") == [["121"]];
+    bed.wait("alone", "has the option", || bed.pods("alone").len() == 1 && has());
+    bed.wait_ready("alone");
     let events = bed.plane.kubectl(&["-n", NAMESPACE, "get", "events"]).unwrap();
     assert!(events.contains("VolumesRefused"), "{events}");
 }
@@ -254,7 +288,7 @@ fn claims(bed: &Bed) -> Vec<String> {
 /// The primary is moved, then another option reaches all, the primary last; the spec with that option.
 fn moved_and_updated(bed: &Bed, load: &Load, spec: &Value) -> Value {
     let troubles = load.troubles();
-    let to = bed.pods("set").into_iter().find(|pod| *pod != bed.primary("set")).unwrap();
+    let to = another(bed, "set");
     operate(bed, "move", &json!({ "cluster": "set", "type": "Switchover", "target": to }));
     assert_eq!(bed.settled("set"), Some(to));
     let steps = bed.object("myo", "move")["status"]["steps"].clone();
@@ -364,4 +398,129 @@ fn a_hundred_random_faults_in_a_group() {
 #[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
 fn a_hundred_random_faults_alone() {
     random_faults("standalone", 100);
+}
+
+/// Every kind of step that a set's reconciler takes, and a death behind each of them (see `walk`). Not here: what `walk_a_group`
+/// has, and ForceMembers, which needs members that are proven to be stopped for good: pods of a StatefulSet never are.
+///
+/// `cargo test --test reconcile_kubernetes walk_a -- --include-ignored --nocapture`
+#[test]
+#[ignore = "ten minutes"]
+fn walk_a_set() {
+    let _alone = alone();
+    let bed = Bed::start();
+    let mut all = std::collections::BTreeSet::new();
+    let mut spec =
+        json!({ "topology": "semisync", "autoReclone": true, "storage": { "class": "grows", "size": "1Gi" } });
+    (0..4).for_each(|n| bed.volume(&format!("volume-{n}"), "grows", "1Gi"));
+    let whole = || bed.is_whole("set");
+    let mut begun = spec.clone();
+    all.extend(walk::walk(&bed, "a set is made", || begun = bed.create("set", &spec), whole));
+    spec = begun;
+    let proxy = proxy_of(&bed, "set");
+    let load = Load::start(proxy.port(), 4);
+
+    let to = another(&bed, "set");
+    let move_it = json!({ "cluster": "set", "type": "Switchover", "target": to });
+    all.extend(walk::walk(&bed, "a switchover", || bed.ask("move", &move_it), || is_complete(&bed, "set", "move")));
+    assert_eq!(bed.primary("set"), to);
+
+    let moved = |old: &str| bed.primary("set") != old && bed.is_whole("set");
+    all.extend(walk::walk(&bed, "a failover", || bed.pod(&to).kill9(), || moved(&to)));
+    let old = bed.primary("set");
+    let delete = || bed.plane.delete_pod(NAMESPACE, &old, None);
+    all.extend(walk::walk(&bed, "the primary's pod is deleted", delete, || moved(&old)));
+
+    let (errant, uuid) = (another(&bed, "set"), |pod: &str| bed.sql("set", pod, "SELECT @@server_uuid"));
+    let before = uuid(&errant);
+    let write = || drop(bed.sql("set", &errant, "SET GLOBAL super_read_only=OFF; CREATE DATABASE errant"));
+    let renewed = || !uuid(&errant).is_empty() && uuid(&errant) != before && bed.is_whole("set");
+    all.extend(walk::walk(&bed, "an errant member", write, renewed));
+
+    let rolled_out = |replicas: usize| {
+        let read = bed.object("myc", "set");
+        read["status"]["observedGeneration"] == read["metadata"]["generation"]
+            && bed.condition("set", "RolledOut")["status"] == "True"
+            && bed.pods("set").len() == replicas
+            && bed.is_whole("set")
+    };
+    spec["mysqlConf"]["max-connections"] = json!("120");
+    all.extend(walk::walk(&bed, "another option", || bed.apply("set", &spec), || rolled_out(3)));
+    spec["storage"]["size"] = json!("2Gi");
+    all.extend(walk::walk(&bed, "larger volumes", || bed.apply("set", &spec), || rolled_out(3)));
+    spec["replicas"] = json!(4);
+    all.extend(walk::walk(&bed, "one more", || bed.apply("set", &spec), || rolled_out(4)));
+    operate(&bed, "top", &json!({ "cluster": "set", "type": "Switchover", "target": "set-mysql-3" }));
+    spec["replicas"] = json!(2);
+    let left = ["data-set-mysql-0", "data-set-mysql-1"];
+    let gone = || rolled_out(2) && claims(&bed) == left;
+    all.extend(walk::walk(&bed, "two fewer", || bed.apply("set", &spec), gone));
+
+    let outcome = load.stop();
+    println!("a set, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "set", &outcome);
+    one_writer_per_term(&bed, "set");
+    covers(&all, &SET_STEPS);
+}
+
+/// What a walk through a set has to have seen.
+const SET_STEPS: [&str; 24] = [
+    "claim ",
+    "settle ",
+    "record_acks",
+    "announce ",
+    "label ",
+    "unlabel ",
+    "fence ",
+    "stop_receiver ",
+    "catch_up ",
+    "promote ",
+    "acks ",
+    "follow ",
+    "begin clone ",
+    "renew ",
+    "accounts ",
+    "apply ConfigMap",
+    "apply Service",
+    "apply PodDisruptionBudget",
+    "apply StatefulSet",
+    "mark ",
+    "replace ",
+    "delete claim ",
+    "grow claim ",
+    "remake ",
+];
+
+fn covers(all: &std::collections::BTreeSet<String>, wanted: &[&str]) {
+    let missing = wanted.iter().filter(|words| !all.iter().any(|step| step.starts_with(**words)));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new(), "{all:#?}");
+}
+
+/// The same for what only groups have.
+#[test]
+#[ignore = "ten minutes"]
+fn walk_a_group() {
+    let _alone = alone();
+    let bed = Bed::start();
+    let mut all = std::collections::BTreeSet::new();
+    let whole = || bed.is_whole("ring");
+    let make = || drop(bed.create("ring", &json!({ "topology": "group", "autoReclone": true })));
+    all.extend(walk::walk(&bed, "a group is made", make, whole));
+    let proxy = proxy_of(&bed, "ring");
+    let load = Load::start(proxy.port(), 4);
+
+    let to = another(&bed, "ring");
+    let move_it = json!({ "cluster": "ring", "type": "Switchover", "target": to });
+    all.extend(walk::walk(&bed, "a switchover", || bed.ask("move", &move_it), || is_complete(&bed, "ring", "move")));
+    assert_eq!(bed.primary("ring"), to);
+    let moved = || bed.primary("ring") != to && bed.is_whole("ring");
+    all.extend(walk::walk(&bed, "a failover", || bed.pod(&to).kill9(), moved));
+    let kill_all = || bed.pods("ring").iter().for_each(|pod| bed.pod(pod).kill9());
+    all.extend(walk::walk(&bed, "all are killed", kill_all, whole));
+
+    let outcome = load.stop();
+    println!("a group, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "ring", &outcome);
+    one_writer_per_term(&bed, "ring");
+    covers(&all, &["claim ", "bootstrap ", "begin join ", "elect ", "announce ", "unlabel ", "label ", "settle "]);
 }

@@ -6,6 +6,7 @@
 
 use super::act::{ActError, Actor};
 use super::action::{Action, Plan, Step};
+use super::death;
 use super::decide::decide;
 use super::observe::Observer;
 use super::place::{Place, PlaceError, Site};
@@ -178,6 +179,9 @@ impl<P: Place> Engine<P> {
                     Err(error) => Err(self.failed(step, &error)),
                 };
                 log(self.record.term, step, &done);
+                if done.is_ok() {
+                    death::behind(&step.action);
+                }
                 all &= done.is_ok();
                 if done.is_err() && !step.action.is_alone() {
                     return Ok(false);
@@ -199,14 +203,19 @@ impl<P: Place> Engine<P> {
         let Some(member) = step.action.member().cloned() else { return };
         let (access, addresses, step) = (self.access.clone(), Arc::<[_]>::from(addresses), step.clone());
         tracing::info!(step = %step.action, why = step.why, "begins");
+        let begun = step.action.to_string();
         let work = async move {
             let done = Actor { access: &access, members: &addresses }.act(&step.action).await;
             match done {
-                Ok(()) => tracing::info!(step = %step.action, "done"),
+                Ok(()) => {
+                    tracing::info!(step = %step.action, "done");
+                    death::behind(&step.action);
+                }
                 Err(error) => tracing::warn!(step = %step.action, %error, "failed"),
             }
         };
         self.long.insert(member, tokio::spawn(work));
+        death::behind(format_args!("begin {}", begun));
     }
 
     /// The part of a step that is not a server's.

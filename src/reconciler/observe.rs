@@ -155,7 +155,9 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
             },
             "c" => channel = Some(read_channel(row)?),
             // NULL: nothing was heard yet, for it has only begun.
-            "b" => silent = text(row, 1).and_then(|age_s| age_s.parse::<i64>().ok()).is_some_and(|age_s| age_s > SILENCE_S),
+            "b" => {
+                silent = text(row, 1).and_then(|age_s| age_s.parse::<i64>().ok()).is_some_and(|age_s| age_s > SILENCE_S)
+            }
             "h" => full = text(row, 1)? != "0",
             "r" => received = text(row, 1)?.parse().ok()?,
             // A server that never was in a group has one line without a name.

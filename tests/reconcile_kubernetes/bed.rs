@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,9 +55,25 @@ impl Bed {
 
     /// Starts the reconciler (again).
     pub fn run_reconciler(&self) {
+        self.run(Command::new(HOLDFAST));
+    }
+
+    /// One that dies behind each step that the file does not list yet.
+    pub fn run_mortal_reconciler(&self, file: &Path) {
         let mut command = Command::new(HOLDFAST);
+        command.env("HOLDFAST_DIE_BEHIND", file);
+        self.run(command);
+    }
+
+    /// Is it alive?
+    pub fn reconciler_runs(&self) -> bool {
+        self.reconciler.running()
+    }
+
+    fn run(&self, mut command: Command) {
         command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
-        command.arg(&self.account).arg(format!("--listen=127.0.0.1:{}", self.port.number()));
+        command.arg(&self.account);
+        command.arg(format!("--listen=127.0.0.1:{}", self.port.number()));
         self.reconciler.run(&command).unwrap();
     }
 
@@ -72,7 +88,9 @@ impl Bed {
 
     /// `kill -9` of the reconciler.
     pub fn kill_reconciler(&self) {
-        self.reconciler.kill9();
+        if self.reconciler.running() {
+            self.reconciler.kill9();
+        }
     }
 
     /// SIGSTOP of the reconciler.
@@ -120,7 +138,8 @@ impl Bed {
 
     /// A volume of a storage class whose volumes may grow.
     pub fn volume(&self, name: &str, class: &str, size: &str) {
-        self.plane.apply(&json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": class },
+        self.plane
+            .apply(&json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": class },
             "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": true }));
         self.plane.apply(&json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
             "spec": { "capacity": { "storage": size }, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
@@ -155,12 +174,15 @@ impl Bed {
 
     /// Waits until it is Ready and every server by its own word is what it should be.
     pub fn wait_whole(&self, name: &str) {
-        self.wait_for((name, "is whole"), LATER, || {
-            let spec = self.object("myc", name)["spec"].clone();
-            let (primary, pods) = (self.settled(name).unwrap_or_default(), self.pods(name));
-            let all = pods.len() as u64 == spec["replicas"];
-            all && pods.iter().all(|pod| self.is_right(name, pod, &primary, &spec)) && self.is_ready(name)
-        });
+        self.wait_for((name, "is whole"), LATER, || self.is_whole(name));
+    }
+
+    /// Is it Ready, and is every server by its own word what it should be?
+    pub fn is_whole(&self, name: &str) -> bool {
+        let spec = self.object("myc", name)["spec"].clone();
+        let (primary, pods) = (self.settled(name).unwrap_or_default(), self.pods(name));
+        let all = pods.len() as u64 == spec["replicas"];
+        all && pods.iter().all(|pod| self.is_right(name, pod, &primary, &spec)) && self.is_ready(name)
     }
 
     fn is_ready(&self, name: &str) -> bool {
@@ -198,7 +220,12 @@ impl Bed {
 
     /// What the reconciler has logged.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.reconciler.dir().join("out.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Where it logs.
+    pub fn log_file(&self) -> PathBuf {
+        self.reconciler.dir().join("out.log")
     }
 
     /// Waits until the reconciler logs these words once more.

@@ -33,7 +33,8 @@ pub(super) fn elect(s: &Snapshot) -> Result<&Member, Plan> {
     }
     let streaming = |member: &&&Member| {
         let answer = member.answer();
-        let hears = |a: &Answer| a.receiver() == Receiver::On && a.channel.as_ref().is_some_and(|channel| !channel.silent);
+        let hears =
+            |a: &Answer| a.receiver() == Receiver::On && a.channel.as_ref().is_some_and(|channel| !channel.silent);
         answer.is_some_and(|a| hears(a) && lead.is_some_and(|lead| a.follows(lead)))
     };
     if silent && let Some(replica) = reachable.iter().find(streaming) {

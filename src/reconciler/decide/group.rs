@@ -2,8 +2,8 @@
 //! bring members back that left, to move the primary, and to write down and label what the group says.
 
 use super::change::reason_to_move;
-use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, no_room, settle_and_label};
 use super::replicas::LATE;
+use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, no_room, settle_and_label};
 use crate::reconciler::action::{Action, Phase, Plan};
 use crate::reconciler::snapshot::{Answer, GroupMember, Member, Snapshot};
 use crate::topology::report::MemberState;

@@ -201,7 +201,9 @@ mod tests {
     #[test]
     fn sizes_and_ids() {
         let limits = |memory: &str| json!({ "image": "mysql", "resources": { "limits": { "memory": memory } } });
-        for (memory, pool) in [("2Gi", Some(1 << 30)), ("1500M", Some(750_000_000)), ("2.5Gi", Some(5 << 28)), ("2e9", None)] {
+        for (memory, pool) in
+            [("2Gi", Some(1 << 30)), ("1500M", Some(750_000_000)), ("2.5Gi", Some(5 << 28)), ("2e9", None)]
+        {
             assert_eq!(buffer_pool(&cluster(limits(memory)).spec), pool, "{memory}");
         }
         assert_eq!(server_ids("00000010-e613-11f1-8632-02fc00000001"), 16);

@@ -11,6 +11,7 @@ use super::tell::{self, Told};
 use super::{LEAVING, RENEW, ROLE, Shared};
 use crate::metrics::reconciler as metrics;
 use crate::reconciler::action::Plan;
+use crate::reconciler::death;
 use crate::reconciler::place::{Place, PlaceError, Site, unasked};
 use crate::reconciler::resource::{LastFailover, MysqlCluster, TopologyKind};
 use crate::reconciler::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
@@ -98,6 +99,7 @@ impl InKubernetes {
             let Some(pod) = self.pod(&member.name).filter(|pod| annotation(pod, RENEW).is_some()) else { continue };
             tracing::info!(pod = %member.name, "its data were replaced, so it gets a new identity with a new pod");
             within(delete_pod(&self.pods, &pod, Some(5))).await?;
+            death::behind(format_args!("renew {}", member.name));
         }
         Ok(())
     }

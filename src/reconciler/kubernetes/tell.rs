@@ -104,7 +104,8 @@ impl Told {
     pub fn news(&self, before: &Self) -> bool {
         let still = |member: &MemberStatus| MemberStatus { lag_seconds: None, ..member.clone() };
         let members = |told: &Self| told.members.iter().map(still).collect::<Vec<_>>();
-        let key = |told: &Self| (told.phase, told.available, told.problems.clone(), members(told), told.progress.clone());
+        let key =
+            |told: &Self| (told.phase, told.available, told.problems.clone(), members(told), told.progress.clone());
         key(self) != key(before)
     }
 

@@ -2,12 +2,13 @@
 
 use super::objects::{self, RESTARTED, metadata, owned, secret_name};
 use super::place::{annotation, delete_pod};
-use super::rollout::{self, Chore, PodView};
 use super::progress::Progress;
+use super::rollout::{self, Chore, PodView};
 use super::volumes::{self, Volumes};
 use super::{LEAVING, Shared, conf, operations, tell};
 use crate::accounts::Credential;
 use crate::reconciler::accounts::{ACCOUNTS, ADMIN, REPLICATION, user};
+use crate::reconciler::death;
 use crate::reconciler::resource::{MysqlCluster, Storage, TopologyKind, UpdateStrategy};
 use crate::reconciler::server::{Access, Replication};
 use crate::tls::{BackendTls, SslMode, TlsFiles};
@@ -102,7 +103,9 @@ async fn write_accounts(
             secrets.create(&PostParams::default(), &Secret { metadata, string_data, ..Secret::default() }).await
         }
     };
-    done.map(drop).map_err(at(name))
+    done.map_err(at(name))?;
+    death::behind(format_args!("accounts {name}"));
+    Ok(())
 }
 
 /// 32 hexadecimal digits.
@@ -147,7 +150,8 @@ impl Upkeep {
             // It comes again, around the pods that are left of it.
             return Ok(());
         }
-        let pods = views.iter().filter_map(|pod| objects::ordinal(&self.name, &pod.name)).max().map_or(0, |top| top + 1);
+        let pods =
+            views.iter().filter_map(|pod| objects::ordinal(&self.name, &pod.name)).max().map_or(0, |top| top + 1);
         let replicas = rollout::replicas(cluster, now.unwrap_or(pods), &views);
         self.apply_all(&volumes::as_it_is(cluster, set.as_ref()), replicas).await?;
         // Only once the StatefulSet's controller has seen what was applied is a pod's revision to be trusted.
@@ -255,12 +259,18 @@ impl Upkeep {
         tracing::info!(cluster = self.name, ?chore, "its pods are not as they are wanted");
         let pods = self.shared.pods_api();
         let mark = match chore {
-            Chore::Replace(_) => return delete_pod(&pods, &pod, None).await.map_err(at(name)),
+            Chore::Replace(_) => {
+                delete_pod(&pods, &pod, None).await.map_err(at(name))?;
+                death::behind(format_args!("replace {name}"));
+                return Ok(());
+            }
             Chore::Leave(_) => Some("update"),
             Chore::Stay(_) => None,
         };
         let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": { LEAVING: mark } } });
-        pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop).map_err(at(name))
+        pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(at(name))?;
+        death::behind(format_args!("mark {name} {mark:?}"));
+        Ok(())
     }
 
     /// Deletes the claims of ordinals that are gone; that of ordinal 0 never.
@@ -276,6 +286,7 @@ impl Upkeep {
             if ordinal.is_some_and(|ordinal| ordinal != 0 && ordinal >= replicas) {
                 tracing::info!(cluster = self.name, claim, "its member is gone");
                 claims.delete(claim, &DeleteParams::default()).await.map_err(at(claim))?;
+                death::behind(format_args!("delete claim {claim}"));
             }
         }
         self.swept = Some(replicas);
@@ -293,6 +304,7 @@ impl Upkeep {
         let listed = maps.list(&ListParams::default().labels(&own)).await.map_err(at("its ConfigMaps"))?;
         for map in listed.items.iter().filter_map(|map| map.metadata.name.as_deref()).filter(|map| *map != now) {
             maps.delete(map, &DeleteParams::default()).await.map_err(at(map))?;
+            death::behind(format_args!("delete options {map}"));
         }
         self.options = Some(now);
         Ok(())
@@ -310,7 +322,9 @@ async fn apply(shared: &Shared, mut object: Value) -> Result<(), UpkeepError> {
         }
         done => done,
     }
-    .map_err(at(&what))
+    .map_err(at(&what))?;
+    death::behind(format_args!("apply {what}"));
+    Ok(())
 }
 
 async fn try_apply(shared: &Shared, name: &str, object: &Value) -> Result<(), kube::Error> {

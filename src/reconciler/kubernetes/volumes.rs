@@ -11,6 +11,7 @@
 //! the template that it has: nothing waits for a volume.
 
 use super::{Shared, conf, objects};
+use crate::reconciler::death;
 use crate::reconciler::resource::{MysqlCluster, Storage};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -99,6 +100,7 @@ async fn patch_claims(shared: &Shared, cluster: &MysqlCluster, size: &str) -> Re
             }
             done => done?,
         };
+        death::behind(format_args!("grow claim {name}"));
     }
     Ok(None)
 }
@@ -116,7 +118,9 @@ async fn remake(shared: &Shared, set: &StatefulSet) -> Result<(), kube::Error> {
     match sets.delete(name, &how).await {
         Err(kube::Error::Api(refusal)) if [404, 409].contains(&refusal.code) => Ok(()),
         done => done.map(drop),
-    }
+    }?;
+    death::behind(format_args!("remake {name}"));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -150,6 +150,22 @@ impl Place {
         self.route_to(other, "del");
     }
 
+    /// Loses what the pod sends to its node, where the test and what it runs are; other pods reach it.
+    pub fn cut_from_node(&self) {
+        self.route_to_node("replace");
+    }
+
+    /// Undoes [`Place::cut_from_node`].
+    pub fn join_node(&self) {
+        self.route_to_node("del");
+    }
+
+    fn route_to_node(&self, verb: &str) {
+        let [a, b, c, _] = self.ip.octets();
+        let route = format!("route {verb} blackhole {}/32", Ipv4Addr::new(a, b, c, 1));
+        ip(Some(self.holder.pid()), &[route]).unwrap_or_else(|e| panic!("{e}"));
+    }
+
     fn route_to(&self, other: &Place, verb: &str) {
         for (from, to) in [(self, other), (other, self)] {
             let route = format!("route {verb} blackhole {}/32", to.ip);
