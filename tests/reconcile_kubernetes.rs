@@ -205,6 +205,30 @@ fn is_complete(bed: &Bed, cluster: &str, operation: &str) -> bool {
     status["phase"] == "Complete" && bed.is_whole(cluster)
 }
 
+/// One that can't apply what it receives is not read from until it has.
+fn a_late_follower_loses_its_label(bed: &Bed, spec: &mut Value) {
+    spec["maxLagSeconds"] = json!(2);
+    bed.apply("set", spec);
+    bed.wait_ready("set");
+    let late = another(bed, "set");
+    let line = || {
+        let members = bed.status("set")["members"].as_array().cloned().unwrap_or_default();
+        members.into_iter().find(|member| member["name"] == *late).unwrap_or_default()
+    };
+    std::thread::scope(|scope| {
+        let lock = "FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600) AS asleep";
+        scope.spawn(|| bed.sql("set", &late, lock));
+        bed.wait("set", "reads from one follower only", || bed.followers("set") == 1);
+        bed.wait("set", "says how late it is", || line()["lagSeconds"].as_u64() >= Some(2));
+        let asleep =
+            "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE 'SELECT SLEEP%'";
+        let id = bed.sql("set", &late, asleep)[0][0].clone();
+        bed.sql("set", &late, &format!("KILL {id}"));
+    });
+    bed.wait("set", "reads from both", || bed.followers("set") == 2);
+    bed.wait_ready("set");
+}
+
 /// The reconciler and the proxy don't reach the primary, its replicas do: it is alive, and nobody takes over.
 fn a_primary_that_only_the_reconciler_does_not_reach(bed: &Bed) {
     let (primary, term) = (bed.primary("set"), bed.status("set")["term"].clone());
@@ -344,6 +368,8 @@ fn members_come_and_go_as_they_are_asked_to() {
     bed.wait_ready("set");
     operate(&bed, "all", &json!({ "cluster": "set", "type": "Restart" }));
     bed.wait_ready("set");
+
+    a_late_follower_loses_its_label(&bed, &mut spec);
 
     // To five and back to two, the primary on the last of them.
     spec["replicas"] = json!(5);

@@ -18,9 +18,9 @@
 //! | candidates that can't be ordered by GTID | `candidates_that_cant_be_ordered_are_a_persons` |
 //! | primary's pod is being deleted; a Switchover is asked | K `a_set_keeps_every_acknowledged_write`; `switchovers_under_load_are_not_noticed` |
 //! | all members down | `too_few_to_prove_it_and_all_down` |
-//! | group without quorum: waited for | G `a_group_is_founded_kept_and_moved` |
+//! | group without quorum: waited for | G `what_a_group_is_not_helped_out_of` |
 //! | group without quorum: forced | only in the tables: nothing proves a member stopped for good, because a StatefulSet's pods come back |
-//! | more than one active group view | G `a_group_is_founded_kept_and_moved` |
+//! | more than one active group view | G `what_a_group_is_not_helped_out_of` |
 //! | no room on the primary's disk | K `a_hundred_random_faults_in_a_set`, `_in_a_group` (`HOLDFAST_FAULTS=FillPrimary`) |
 //! | a reconciler that dies behind any step | `a_reconciler_that_dies_in_the_middle_of_a_failover`; K `walk_a_set`, `walk_a_group` |
 
@@ -243,8 +243,10 @@ fn candidates_that_cant_be_ordered_are_a_persons() {
     reconciler.wait_log("each of several members has transactions that the others lack: a person must choose");
     assert!(writable(&servers).is_empty());
     assert!(reconciler.record()["primary"].is_null(), "{}", reconciler.record());
-    // The person chooses the first.
-    servers[1].sql("SET GLOBAL super_read_only=OFF; DROP DATABASE only_1; RESET BINARY LOGS AND GTIDS; SET GLOBAL super_read_only=ON");
+    // The person chooses the first, and not while somebody else might take what is open for a primary.
+    reconciler.kill9();
+    servers[1].sql("SET GLOBAL super_read_only=OFF; RESET BINARY LOGS AND GTIDS; SET GLOBAL super_read_only=ON");
+    reconciler.run();
     until("the second is to be a copy", SOON, || !servers[1].running());
     bring_back(&servers[1]);
     assert_eq!(reconciler.wait_ready(&servers), 0);
