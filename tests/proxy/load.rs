@@ -79,6 +79,11 @@ impl Load {
         });
     }
 
+    /// Writes acknowledged until now, by client.
+    pub fn writes(&self) -> Vec<u64> {
+        self.seen.writes.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// How often a client was told something that it had not asked for.
     pub fn troubles(&self) -> usize {
         self.seen.troubles.lock().expect("nobody panicked").len()

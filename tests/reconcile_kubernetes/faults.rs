@@ -249,6 +249,16 @@ fn kinds(topology: &str) -> Vec<Fault> {
     all.iter().filter(wanted).copied().collect()
 }
 
+/// What was acknowledged until now is on the primary.
+fn nothing_lost_yet(bed: &Bed, cluster: &str, load: &Load) {
+    let acknowledged = load.writes();
+    let all = "SELECT COUNT(*) FROM app.`load` GROUP BY client ORDER BY client";
+    let there = bed.sql(cluster, &bed.primary(cluster), all);
+    let there: Vec<u64> = there.iter().map(|row| row[0].parse().expect("a number")).collect();
+    assert!(there.len() == acknowledged.len(), "{there:?}");
+    assert!(there.iter().zip(&acknowledged).all(|(there, told)| there >= told), "{there:?}, told {acknowledged:?}");
+}
+
 /// So many faults, one after the other.
 pub fn random(bed: &Bed, (cluster, topology): (&str, &str), load: &Load, rounds: u64) {
     let seed = told_seed();
@@ -265,8 +275,10 @@ pub fn random(bed: &Bed, (cluster, topology): (&str, &str), load: &Load, rounds:
         let victim = Victim { bed, cluster, topology, load, primary, follower, round };
         let done = catch_unwind(AssertUnwindSafe(|| {
             victim.inflict(fault, &mut chance);
-            load.wait_more(3);
             bed.wait_whole(cluster);
+            load.wait_more(3);
+            nothing_lost_yet(bed, cluster, load);
+            super::one_writer_per_term(bed, cluster);
         }));
         assert!(done.is_ok(), "round {round}, {fault:?}, HOLDFAST_SEED={seed}, seen {seen:?}\n{}", bed.log());
         println!("{round}: {fault:?}: whole again after {:?}, term {}", began.elapsed(), bed.status(cluster)["term"]);

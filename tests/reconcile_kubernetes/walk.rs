@@ -11,10 +11,22 @@ use std::time::{Duration, Instant};
 /// How long all lives together may take.
 const TOGETHER: Duration = Duration::from_secs(400);
 
-/// Does `begin` under a reconciler that dies behind each step, until `is_done`; the steps.
-pub fn walk(bed: &Bed, what: &str, begin: impl FnOnce(), mut is_done: impl FnMut() -> bool) -> BTreeSet<String> {
+/// [`walk_sparing`] that spares nothing.
+pub fn walk(bed: &Bed, what: &str, begin: impl FnOnce(), is_done: impl FnMut() -> bool) -> BTreeSet<String> {
+    walk_sparing(bed, (what, &[]), begin, is_done)
+}
+
+/// Does `begin` under a reconciler that dies behind each step, until `is_done`, but for those that begin with
+/// what is spared; the steps.
+pub fn walk_sparing(
+    bed: &Bed,
+    (what, spared): (&str, &[&str]),
+    begin: impl FnOnce(),
+    mut is_done: impl FnMut() -> bool,
+) -> BTreeSet<String> {
     let file = bed.log_file().with_file_name("died-behind");
-    let _ = std::fs::remove_file(&file);
+    std::fs::write(&file, spared.iter().map(|begin| format!("{begin}*\n")).collect::<String>())
+        .expect("the folder is writable");
     bed.kill_reconciler();
     bed.run_mortal_reconciler(&file);
     let began = Instant::now();
