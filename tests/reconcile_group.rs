@@ -69,3 +69,32 @@ fn a_group_is_founded_kept_and_moved() {
     assert!(reconciler.term() >= term, "terms never go back");
     assert_eq!(servers[after].one("SELECT COUNT(*) FROM app.`load`"), there.to_string());
 }
+
+#[test]
+#[ignore = "two minutes; run with --ignored"]
+fn what_a_group_is_not_helped_out_of() {
+    let (servers, _ports) = group_servers(3);
+    let reconciler = Reconciler::start(&servers, "topology = \"group\"");
+    let first = wait_ready(&reconciler, &servers);
+
+    // Two of three are silent: the third has no majority, and nobody proves that they are stopped.
+    let (one, two) = ((first + 1) % 3, (first + 2) % 3);
+    servers[one].freeze();
+    servers[two].freeze();
+    reconciler.wait_log("the group has no majority; 2 members are missing, 0 of them proven to be stopped");
+    servers[one].thaw();
+    servers[two].thaw();
+    let after = wait_ready(&reconciler, &servers);
+
+    // Somebody founds a second group beside the first: which of them to keep is a person's to say.
+    let stray = (after + 1) % 3;
+    reconciler.kill9();
+    servers[stray].sql("STOP GROUP_REPLICATION; SET GLOBAL group_replication_bootstrap_group=ON");
+    servers[stray]
+        .sql("START GROUP_REPLICATION USER='repl', PASSWORD='repl'; SET GLOBAL group_replication_bootstrap_group=OFF");
+    let term = reconciler.term();
+    reconciler.run();
+    reconciler.wait_log("more than one group is active: a person must choose which to keep");
+    assert_eq!(servers[stray].one(ONLINE), "1");
+    assert_eq!((servers[after].one(ONLINE), reconciler.term()), ("2".to_owned(), term), "nothing is repaired");
+}

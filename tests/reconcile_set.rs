@@ -1,5 +1,28 @@
 //! The reconciler over semi-sync sets of real servers, without Kubernetes: each row of its table that real servers can be
 //! brought to, and a proxy with clients in front while primaries die.
+//!
+//! Where each row of the table is tested on real servers (K: `reconcile_kubernetes.rs`, G: `reconcile_group.rs`); the tables in
+//! `src/reconciler/decide/tests` have all of them, and property tests over histories beside.
+//!
+//! | condition | test |
+//! | --- | --- |
+//! | primary unreachable, nobody receives from it: R >= n - W | `killed_primaries_lose_no_acknowledged_write`; K `a_set_keeps_every_acknowledged_write` |
+//! | the same with too few for the proof | `too_few_to_prove_it_and_all_down` |
+//! | primary unreachable, replicas still receive from it | K `a_primary_that_only_the_reconciler_does_not_reach` |
+//! | semi-sync waiters and too few clients; `preferred` | `commits_that_wait_are_said_and_replicas_mended`, `preferred_waits_for_fewer_but_never_for_none` |
+//! | recorded primary is read-only | `new_servers_become_a_set` |
+//! | two writable servers | `new_servers_become_a_set`, `a_frozen_primary_is_replaced_and_fenced_when_it_resumes` |
+//! | a replica is writable, stopped, or follows the wrong source | `new_servers_become_a_set` |
+//! | empty server, or gtid_purged is not in it | `errant_and_empty_servers` |
+//! | errant transactions, with and without autoReclone | `errant_and_empty_servers`; K `walk_a_set` |
+//! | candidates that can't be ordered by GTID | `candidates_that_cant_be_ordered_are_a_persons` |
+//! | primary's pod is being deleted; a Switchover is asked | K `a_set_keeps_every_acknowledged_write`; `switchovers_under_load_are_not_noticed` |
+//! | all members down | `too_few_to_prove_it_and_all_down` |
+//! | group without quorum: waited for | G `what_a_group_is_not_helped_out_of` |
+//! | group without quorum: forced | only in the tables: nothing proves a member stopped for good, because a StatefulSet's pods come back |
+//! | more than one active group view | G `what_a_group_is_not_helped_out_of` |
+//! | no room on the primary's disk | K `a_hundred_random_faults_in_a_set`, `_in_a_group` (`HOLDFAST_FAULTS=FillPrimary`) |
+//! | a reconciler that dies behind any step | `a_reconciler_that_dies_in_the_middle_of_a_failover`; K `walk_a_set`, `walk_a_group` |
 
 mod proxy;
 mod reconciler;
@@ -207,6 +230,73 @@ fn too_few_to_prove_it_and_all_down() {
     servers.iter().for_each(Server::start_again);
     let primary = reconciler.wait_ready(&servers);
     assert_eq!(servers[primary].one("SELECT COUNT(*) FROM app.t"), "1");
+}
+
+#[test]
+fn candidates_that_cant_be_ordered_are_a_persons() {
+    let servers = servers(2, "unordered");
+    for (n, server) in servers.iter().enumerate() {
+        server.sql(&format!("SET GLOBAL super_read_only=OFF; SET GLOBAL read_only=OFF; CREATE DATABASE only_{n}"));
+        server.sql("SET GLOBAL super_read_only=ON");
+    }
+    let reconciler = Reconciler::start(&servers, "");
+    reconciler.wait_log("each of several members has transactions that the others lack: a person must choose");
+    assert!(writable(&servers).is_empty());
+    assert!(reconciler.record()["primary"].is_null(), "{}", reconciler.record());
+    // The person chooses the first, and not while somebody else might take what is open for a primary.
+    reconciler.kill9();
+    servers[1].sql("SET GLOBAL super_read_only=OFF; RESET BINARY LOGS AND GTIDS; SET GLOBAL super_read_only=ON");
+    reconciler.run();
+    until("the second is to be a copy", SOON, || !servers[1].running());
+    bring_back(&servers[1]);
+    assert_eq!(reconciler.wait_ready(&servers), 0);
+}
+
+#[test]
+fn commits_that_wait_are_said_and_replicas_mended() {
+    let servers = servers(3, "waiting");
+    let reconciler = Reconciler::start(&servers, "");
+    let primary = reconciler.wait_ready(&servers);
+    servers[primary].sql("CREATE TABLE app.t(n INT PRIMARY KEY)");
+    let [one, other] = [(primary + 1) % 3, (primary + 2) % 3];
+    servers[one].kill9();
+    servers[other].kill9();
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| servers[primary].sql("INSERT INTO app.t VALUES (1)"));
+        reconciler.wait_log("commits wait: 0 of 1 replicas acknowledge");
+        assert!(!commit.is_finished(), "nobody else has it");
+        // One of them is enough, and is led back to work without anybody's help.
+        servers[one].start_again();
+        commit.join().expect("it is committed");
+    });
+    servers[other].start_again();
+    assert_eq!(reconciler.wait_ready(&servers), primary);
+}
+
+#[test]
+#[ignore = "five servers; run with --ignored"]
+fn preferred_waits_for_fewer_but_never_for_none() {
+    let servers = servers(5, "preferred");
+    let reconciler = Reconciler::start(&servers, "durability = \"preferred\"");
+    let primary = reconciler.wait_ready(&servers);
+    servers[primary].sql("CREATE TABLE app.t(n INT PRIMARY KEY)");
+    let acks = || servers[primary].one("SELECT @@rpl_semi_sync_source_wait_for_replica_count");
+    until("two replicas are waited for", SOON, || acks() == "2" && reconciler.record()["acks"] == 2);
+    let others: Vec<&Server> = (1..5).map(|i| &servers[(primary + i) % 5]).collect();
+    others[..3].iter().for_each(|server| server.kill9());
+    // Only once a commit waits.
+    servers[primary].sql("INSERT INTO app.t VALUES (1)");
+    assert_eq!((acks(), &reconciler.record()["acks"]), ("1".to_owned(), &serde_json::json!(1)));
+    others[3].kill9();
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| servers[primary].sql("INSERT INTO app.t VALUES (2)"));
+        reconciler.wait_log("commits wait: 0 of 1 replicas acknowledge");
+        assert!(!commit.is_finished());
+        others.iter().for_each(|server| server.start_again());
+        commit.join().expect("it is committed");
+    });
+    assert_eq!(reconciler.wait_ready(&servers), primary);
+    until("two replicas are waited for again", SOON, || acks() == "2" && reconciler.record()["acks"] == 2);
 }
 
 #[test]

@@ -159,6 +159,7 @@ impl File {
             durability: self.cluster.durability,
             auto_reclone: self.cluster.auto_reclone,
             failover_delay_ms: self.cluster.failover_delay_ms,
+            max_lag_ms: 0,
             switchover: None,
             force: false,
             reclone: None,

@@ -6,12 +6,14 @@
 
 use super::act::{ActError, Actor};
 use super::action::{Action, Plan, Step};
+use super::death;
 use super::decide::decide;
 use super::observe::Observer;
 use super::place::{Place, PlaceError, Site};
 use super::server::Access;
-use super::snapshot::{Member, MemberName, Record, Snapshot, learn};
-use crate::types::{Address, Role, Term};
+use super::snapshot::{Answer, Member, MemberName, Record, Snapshot, learn};
+use crate::topology::lag::LagRing;
+use crate::types::{Address, Gtids, Role, Term};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks while something is wrong or under way.
 const HASTE: Duration = Duration::from_millis(20);
+/// Moments of which is remembered what the primary had, and the time between two of them at least, milliseconds.
+const LAG_SAMPLES_MAX: usize = 256;
+const LAG_GAP_MS: u64 = 1000;
 /// Rounds without a change after which haste is over: what does not come soon takes its time.
 const HASTE_ROUNDS_MAX: u32 = 250;
 
@@ -39,6 +44,9 @@ pub struct Engine<P> {
     change_since: Option<Instant>,
     said: Option<Plan>,
     hasty: u32,
+    began: Instant,
+    /// What the primary had executed when, since this began.
+    lag: LagRing,
 }
 
 impl<P: Place> Engine<P> {
@@ -55,6 +63,8 @@ impl<P: Place> Engine<P> {
             change_since: None,
             said: None,
             hasty: 0,
+            began: Instant::now(),
+            lag: LagRing::default(),
         }
     }
 
@@ -127,7 +137,21 @@ impl<P: Place> Engine<P> {
         s.lost_ms = since(&mut self.lost_since, lost);
         s.change_ms = since(&mut self.change_since, s.is_changing());
         s.record.known = learn(&s);
+        self.measure_lag(&mut s);
         s
+    }
+
+    fn measure_lag(&mut self, s: &mut Snapshot) {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        let executed = |answer: &Answer| Gtids::MySql(answer.executed.clone());
+        if let Some(lead) = s.lead().and_then(Member::answer).filter(|answer| !answer.is_fenced()) {
+            // Twice the limit can be seen.
+            let gap_ms = (2 * s.wishes.max_lag_ms / LAG_SAMPLES_MAX as u64).max(LAG_GAP_MS);
+            self.lag.push(now_ms, &Arc::new(executed(lead)), gap_ms, LAG_SAMPLES_MAX);
+        }
+        for member in &mut s.members {
+            member.lag_ms = member.answer().and_then(|answer| self.lag.lag_ms(now_ms, &executed(answer)));
+        }
     }
 
     /// Does the steps in their order, neighbours that concern one replica each at once; true if all were done.
@@ -155,6 +179,9 @@ impl<P: Place> Engine<P> {
                     Err(error) => Err(self.failed(step, &error)),
                 };
                 log(self.record.term, step, &done);
+                if done.is_ok() {
+                    death::behind(&step.action);
+                }
                 all &= done.is_ok();
                 if done.is_err() && !step.action.is_alone() {
                     return Ok(false);
@@ -176,14 +203,19 @@ impl<P: Place> Engine<P> {
         let Some(member) = step.action.member().cloned() else { return };
         let (access, addresses, step) = (self.access.clone(), Arc::<[_]>::from(addresses), step.clone());
         tracing::info!(step = %step.action, why = step.why, "begins");
+        let begun = step.action.to_string();
         let work = async move {
             let done = Actor { access: &access, members: &addresses }.act(&step.action).await;
             match done {
-                Ok(()) => tracing::info!(step = %step.action, "done"),
+                Ok(()) => {
+                    tracing::info!(step = %step.action, "done");
+                    death::behind(&step.action);
+                }
                 Err(error) => tracing::warn!(step = %step.action, %error, "failed"),
             }
         };
         self.long.insert(member, tokio::spawn(work));
+        death::behind(format_args!("begin {}", begun));
     }
 
     /// The part of a step that is not a server's.

@@ -21,6 +21,7 @@ pub mod accounts;
 pub mod act;
 pub mod action;
 pub mod config;
+pub mod death;
 pub mod decide;
 pub mod engine;
 pub mod init;

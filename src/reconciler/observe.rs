@@ -30,10 +30,23 @@ const QUESTION: &str = "SELECT 'v', @@global.server_uuid, @@global.gtid_executed
      FROM performance_schema.replication_connection_status s \
      JOIN performance_schema.replication_connection_configuration c ON c.CHANNEL_NAME = s.CHANNEL_NAME \
      JOIN performance_schema.replication_applier_status a ON a.CHANNEL_NAME = s.CHANNEL_NAME WHERE s.CHANNEL_NAME = '' \
+     UNION ALL SELECT 'b', TIMESTAMPDIFF(SECOND, GREATEST(LAST_HEARTBEAT_TIMESTAMP, \
+     LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)), NULL, NULL, NULL, NULL, NULL, NULL \
+     FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = '' \
      UNION ALL SELECT 'r', RECEIVED_TRANSACTION_SET, NULL, NULL, NULL, NULL, NULL, NULL \
      FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = 'group_replication_applier' \
      UNION ALL SELECT 'm', MEMBER_ID, MEMBER_STATE, MEMBER_ROLE, NULL, NULL, NULL, NULL \
-     FROM performance_schema.replication_group_members";
+     FROM performance_schema.replication_group_members \
+     UNION ALL SELECT 'h', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL FROM performance_schema.threads \
+     WHERE PROCESSLIST_STATE = 'waiting for handler commit' AND PROCESSLIST_TIME >= 2";
+
+/// A source that lives is heard every half a second; a transaction that takes longer to come is one of gigabytes. Seconds.
+const SILENCE_S: i64 = 10;
+
+/// Asked where a commit hangs in the server itself: EE_DISK_FULL_WITH_RETRY_MSG, which is repeated every 600 s for as long as
+/// there is no room (8.0.22).
+const DISK_FULL: &str = "SELECT COUNT(*) FROM performance_schema.error_log WHERE ERROR_CODE = 'MY-000035' AND LOGGED > NOW(6) - \
+     INTERVAL 601 SECOND";
 
 /// Connections to all members.
 #[derive(Default)]
@@ -100,14 +113,24 @@ async fn try_question(
 ) -> Sight {
     if let Some(session) = session {
         match kept.insert(session).query(QUESTION).await {
-            Ok(rows) => return read(&rows).map(Box::new),
+            Ok(rows) => return judged(read(&rows)?, kept).await,
             Err(error) if failure(&error).kind != FailureKind::Gone => return Err(failure(&error)),
             Err(_) => *kept = None,
         }
     }
     let session = kept.insert(Session::open(access, address).await?);
     let rows = session.query(QUESTION).await.map_err(|error| failure(&error))?;
-    read(&rows).map(Box::new)
+    judged(read(&rows)?, kept).await
+}
+
+/// Where commits hang for no other reason, asks whether the disk is full; a server that can't tell has room.
+async fn judged(answer: Answer, kept: &mut Option<Session>) -> Sight {
+    if !answer.full || answer.semisync.waiting > 0 {
+        return Ok(Box::new(Answer { full: false, ..answer }));
+    }
+    let Some(session) = kept else { return Ok(Box::new(Answer { full: false, ..answer })) };
+    let full = session.one(DISK_FULL).await.is_ok_and(|count| count != "0");
+    Ok(Box::new(Answer { full, ..answer }))
 }
 
 /// Reads the answer; a row that is not understood is an error, never a default.
@@ -122,6 +145,7 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
     let mut answer = None;
     let mut semisync = Semisync::default();
     let (mut channel, mut members, mut received, mut grouped) = (None, Vec::new(), GtidSet::default(), false);
+    let (mut full, mut silent) = (false, false);
     for row in rows {
         match text(row, 0)? {
             "v" => answer = Some(read_server(row)?),
@@ -130,6 +154,11 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
                 name => read_semisync(name, text(row, 2)?, &mut semisync)?,
             },
             "c" => channel = Some(read_channel(row)?),
+            // NULL: nothing was heard yet, for it has only begun.
+            "b" => {
+                silent = text(row, 1).and_then(|age_s| age_s.parse::<i64>().ok()).is_some_and(|age_s| age_s > SILENCE_S)
+            }
+            "h" => full = text(row, 1)? != "0",
             "r" => received = text(row, 1)?.parse().ok()?,
             // A server that never was in a group has one line without a name.
             "m" if text(row, 1)?.is_empty() => {}
@@ -141,8 +170,9 @@ fn read_rows(rows: &Rows) -> Option<Answer> {
             _ => return None,
         }
     }
+    let channel = channel.map(|channel| Channel { silent, ..channel });
     let group = grouped.then_some(GroupSight { members, received });
-    Some(Answer { semisync, channel, group, ..answer? })
+    Some(Answer { semisync, channel, group, full, ..answer? })
 }
 
 fn text(row: &[Option<Bytes>], column: usize) -> Option<&str> {
@@ -158,6 +188,7 @@ fn read_server(row: &[Option<Bytes>]) -> Option<Answer> {
         read_only: read_only != b'0',
         super_read_only: super_read_only != b'0',
         offline: offline != b'0',
+        full: false,
         channel: None,
         semisync: Semisync::default(),
         group: None,
@@ -194,6 +225,7 @@ fn read_channel(row: &[Option<Bytes>]) -> Option<Channel> {
             _ => return None,
         },
         received: text(row, 5)?.parse().ok()?,
+        silent: false,
         applying: text(row, 6)? == "ON",
         error: text(row, 7).map(Into::into),
     })

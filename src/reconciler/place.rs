@@ -70,7 +70,7 @@ pub trait Place {
 pub fn unasked(name: MemberName, address: Address) -> Member {
     let sight = Err(Failure { kind: FailureKind::Silent, text: "not asked yet".into() });
     let (fenced, deleting, leaving, stopped, busy) = (false, false, false, false, false);
-    Member { name, address, fenced, deleting, leaving, stopped, busy, label: None, term: None, sight }
+    Member { name, address, fenced, deleting, leaving, stopped, busy, label: None, term: None, lag_ms: None, sight }
 }
 
 /// Members by address, the record in a file.

@@ -194,10 +194,10 @@ pub struct MysqlClusterStatus {
     /// The last change of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
-    /// `metadata.generation` that this is about.
+    /// `metadata.generation` that was read and applied, or refused; the condition RolledOut says whether all pods have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Available, Healthy, FailoverInProgress.
+    /// Ready, Available, Healthy, FailoverInProgress, RolledOut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

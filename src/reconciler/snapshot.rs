@@ -59,6 +59,8 @@ pub struct Wishes {
     pub force: bool,
     /// The data of this member are to be replaced: a person has said so.
     pub reclone: Option<MemberName>,
+    /// A follower further behind loses its label; 0: never.
+    pub max_lag_ms: u64,
 }
 
 /// A change of the primary that was asked for.
@@ -123,6 +125,8 @@ pub struct Member {
     pub label: Option<Role>,
     /// The term on its annotation.
     pub term: Option<Term>,
+    /// How far it is behind the primary, as far as that has been watched.
+    pub lag_ms: Option<u64>,
     /// What it says of itself, or why it says nothing.
     pub sight: Result<Box<Answer>, Failure>,
 }
@@ -149,6 +153,8 @@ pub struct Answer {
     pub super_read_only: bool,
     /// `offline_mode`.
     pub offline: bool,
+    /// Its commits wait until there is room on its disk.
+    pub full: bool,
     /// Its channel from another server.
     pub channel: Option<Channel>,
     /// Semi-synchronous replication, both sides.
@@ -166,6 +172,8 @@ pub struct Channel {
     pub source: Option<Address>,
     /// Its receiver (IO thread).
     pub receiver: Receiver,
+    /// It has heard nothing for long, not even a heartbeat, whatever its receiver says of itself: one whose disk is full says ON.
+    pub silent: bool,
     /// What is in its relay log.
     pub received: GtidSet,
     /// Its applier (SQL thread) runs.
@@ -261,6 +269,13 @@ impl Snapshot {
     /// How many replicas every acknowledged commit has waited for, at least.
     pub fn acks_proven(&self) -> u32 {
         self.record.acks.unwrap_or_else(|| self.acks_full())
+    }
+
+    /// Is this follower too far behind to be read from? One that lost its label for it has to come closer than it had to stay.
+    pub fn is_late(&self, member: &Member) -> bool {
+        let limit = self.wishes.max_lag_ms;
+        let limit = if member.label.is_some() { limit } else { limit / 2 };
+        self.wishes.max_lag_ms > 0 && member.lag_ms.is_some_and(|lag| lag > limit)
     }
 
     /// Is the primary changing?

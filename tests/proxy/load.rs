@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the clients write to: `app.load`.
-pub const TABLE: &str =
-    "CREATE TABLE app.`load`(client INT, n INT, server BIGINT, PRIMARY KEY(client, n)) ENGINE=InnoDB";
+/// What the clients write to: `app.load`. `place` is where in the order of all writes: whoever takes over counts on from where
+/// the one before it was.
+pub const TABLE: &str = "CREATE TABLE app.`load`(client INT, n INT, server BIGINT, place BIGINT AUTO_INCREMENT, \
+     PRIMARY KEY(client, n), KEY(place)) ENGINE=InnoDB";
 
 /// Something that a client was told and had not asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,11 @@ impl Load {
         });
     }
 
+    /// Writes acknowledged until now, by client.
+    pub fn writes(&self) -> Vec<u64> {
+        self.seen.writes.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// How often a client was told something that it had not asked for.
     pub fn troubles(&self) -> usize {
         self.seen.troubles.lock().expect("nobody panicked").len()
@@ -114,7 +120,7 @@ async fn client(port: u16, number: usize, seen: Arc<Seen>) {
     let mut n = 0;
     while !seen.stop.load(Ordering::Relaxed) {
         n += 1;
-        let write = format!("INSERT INTO app.`load` VALUES ({number}, {n}, @@server_id)");
+        let write = format!("INSERT INTO app.`load`(client, n, server) VALUES ({number}, {n}, @@server_id)");
         for (write, sql, count) in
             [(true, write.as_str(), &seen.writes), (false, "SELECT COUNT(*) FROM app.`load`", &seen.reads)]
         {

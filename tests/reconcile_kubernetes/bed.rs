@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub const SOON: Duration = Duration::from_secs(90);
+/// mysqld itself looks only once a minute whether there is room again, and may do so several times in one start of a group.
+const LATER: Duration = Duration::from_secs(240);
 pub const NAMESPACE: &str = "shop";
 const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 
@@ -26,6 +28,11 @@ pub struct Bed {
 
 impl Bed {
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with disks of so many MiB.
+    pub fn start_with(disk_mib: Option<u64>) -> Self {
         let plane = Arc::new(ControlPlane::start_with(ControlPlaneOptions::with_controllers()));
         plane.namespace(NAMESPACE);
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
@@ -39,7 +46,8 @@ impl Bed {
             plane.apply(&manifest);
         }
         let account = plane.service_account(NAMESPACE, "holdfast-reconciler");
-        let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, HOLDFAST)));
+        let node =
+            Node::start(&plane, NodeOptions { disk_mib, ..NodeOptions::running(specified::runner(&plane, HOLDFAST)) });
         let bed = Self { reconciler: Daemon::new("reconciler"), port: Port::take(), node, account, plane };
         bed.run_reconciler();
         bed
@@ -47,9 +55,25 @@ impl Bed {
 
     /// Starts the reconciler (again).
     pub fn run_reconciler(&self) {
+        self.run(Command::new(HOLDFAST));
+    }
+
+    /// One that dies behind each step that the file does not list yet.
+    pub fn run_mortal_reconciler(&self, file: &Path) {
         let mut command = Command::new(HOLDFAST);
+        command.env("HOLDFAST_DIE_BEHIND", file);
+        self.run(command);
+    }
+
+    /// Is it alive?
+    pub fn reconciler_runs(&self) -> bool {
+        self.reconciler.running()
+    }
+
+    fn run(&self, mut command: Command) {
         command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
-        command.arg(&self.account).arg(format!("--listen=127.0.0.1:{}", self.port.number()));
+        command.arg(&self.account);
+        command.arg(format!("--listen=127.0.0.1:{}", self.port.number()));
         self.reconciler.run(&command).unwrap();
     }
 
@@ -64,7 +88,29 @@ impl Bed {
 
     /// `kill -9` of the reconciler.
     pub fn kill_reconciler(&self) {
-        self.reconciler.kill9();
+        if self.reconciler.running() {
+            self.reconciler.kill9();
+        }
+    }
+
+    /// SIGSTOP of the reconciler.
+    pub fn freeze_reconciler(&self) {
+        self.reconciler.freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw_reconciler(&self) {
+        self.reconciler.thaw();
+    }
+
+    /// No room is left for this pod's data.
+    pub fn fill(&self, pod: &str) {
+        self.node.disks().fill(&format!("{NAMESPACE}/data-{pod}"));
+    }
+
+    /// There is room again.
+    pub fn free(&self, pod: &str) {
+        self.node.disks().free(&format!("{NAMESPACE}/data-{pod}"));
     }
 
     /// Makes a MysqlCluster with servers that are small; its spec.
@@ -90,6 +136,22 @@ impl Bed {
             "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
     }
 
+    /// A volume of a storage class whose volumes may grow.
+    pub fn volume(&self, name: &str, class: &str, size: &str) {
+        self.plane
+            .apply(&json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": class },
+            "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": true }));
+        self.plane.apply(&json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
+            "spec": { "capacity": { "storage": size }, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "hostPath": { "path": "/nowhere" } } }));
+    }
+
+    /// A MysqlOperation.
+    pub fn ask(&self, name: &str, spec: &Value) {
+        self.plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlOperation",
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec }));
+    }
+
     pub fn object(&self, kind: &str, name: &str) -> Value {
         let text = self.plane.kubectl(&["-n", NAMESPACE, "get", kind, name, "-o", "json"]).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
@@ -107,19 +169,63 @@ impl Bed {
 
     /// Waits until it is Ready.
     pub fn wait_ready(&self, name: &str) {
-        self.wait(name, "is Ready", || self.condition(name, "Ready")["status"] == "True");
+        self.wait(name, "is Ready", || self.is_ready(name));
+    }
+
+    /// Waits until it is Ready and every server by its own word is what it should be.
+    pub fn wait_whole(&self, name: &str) {
+        self.wait_for((name, "is whole"), LATER, || self.is_whole(name));
+    }
+
+    /// Is it Ready, and is every server by its own word what it should be?
+    pub fn is_whole(&self, name: &str) -> bool {
+        let spec = self.object("myc", name)["spec"].clone();
+        let (primary, pods) = (self.settled(name).unwrap_or_default(), self.pods(name));
+        let all = pods.len() as u64 == spec["replicas"];
+        all && pods.iter().all(|pod| self.is_right(name, pod, &primary, &spec)) && self.is_ready(name)
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        self.condition(name, "Ready")["status"] == "True"
+    }
+
+    /// Is the server what it should be: the only one that is writable, or one that receives and is read-only?
+    fn is_right(&self, name: &str, pod: &str, primary: &str, spec: &Value) -> bool {
+        let Some(running) = self.node.find(NAMESPACE, pod).filter(|running| running.ready()) else { return false };
+        let flags = "SELECT CONCAT(@@super_read_only, @@read_only, @@offline_mode), \
+             (SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE'), \
+             (SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON' AND \
+             CHANNEL_NAME = '')";
+        let password = self.password(name, "root");
+        let Ok(rows) = running.try_sql_as(("root", &password), flags) else { return false };
+        let (flags, online, receives) = (&*rows[0][0], &*rows[0][1], &*rows[0][2]);
+        let connected = match spec["topology"].as_str() {
+            Some("group") => spec["replicas"] == online.parse::<u64>().unwrap(),
+            _ => (receives == "1") == (pod != primary),
+        };
+        connected && flags == if pod == primary { "000" } else { "110" }
     }
 
     /// Waits for something of that cluster; says all that is known of it when that does not come.
     pub fn wait(&self, name: &str, what: &str, wanted: impl FnMut() -> bool) {
-        let done = catch_unwind(AssertUnwindSafe(|| until(&format!("{name} {what}"), SOON, wanted)));
+        self.wait_for((name, what), SOON, wanted);
+    }
+
+    /// The same with another patience.
+    fn wait_for(&self, (name, what): (&str, &str), patience: Duration, wanted: impl FnMut() -> bool) {
+        let done = catch_unwind(AssertUnwindSafe(|| until(&format!("{name} {what}"), patience, wanted)));
         let pods = || self.plane.kubectl(&["-n", NAMESPACE, "get", "pods", "--show-labels"]).unwrap_or_else(|e| e);
         assert!(done.is_ok(), "{name} {what}: not so\n{:#}\n{}\n{}", self.status(name), pods(), self.log());
     }
 
     /// What the reconciler has logged.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.reconciler.dir().join("out.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Where it logs.
+    pub fn log_file(&self) -> PathBuf {
+        self.reconciler.dir().join("out.log")
     }
 
     /// Waits until the reconciler logs these words once more.

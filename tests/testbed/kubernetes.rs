@@ -13,6 +13,7 @@
 
 mod access;
 mod certificates;
+mod disks;
 pub mod kubeblocks;
 mod network;
 mod node;
@@ -30,6 +31,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use access::Scope;
+pub use disks::Disks;
 pub use network::{Network, Place};
 pub use node::{Node, NodeOptions};
 pub use objects::{is_ready, pod_ip, pod_key};

@@ -3,7 +3,7 @@
 use super::replicas;
 use super::semisync::{NOT_ORDERED, claim, finish_promotion, most_advanced};
 use crate::reconciler::action::{Action, Fencing, Phase, Plan};
-use crate::reconciler::snapshot::{Member, Snapshot};
+use crate::reconciler::snapshot::{Answer, Member, Snapshot};
 use crate::topology::report::Receiver;
 
 /// Elects, claims and promotes in one plan.
@@ -33,7 +33,9 @@ pub(super) fn elect(s: &Snapshot) -> Result<&Member, Plan> {
     }
     let streaming = |member: &&&Member| {
         let answer = member.answer();
-        answer.is_some_and(|a| a.receiver() == Receiver::On && lead.is_some_and(|lead| a.follows(lead)))
+        let hears =
+            |a: &Answer| a.receiver() == Receiver::On && a.channel.as_ref().is_some_and(|channel| !channel.silent);
+        answer.is_some_and(|a| hears(a) && lead.is_some_and(|lead| a.follows(lead)))
     };
     if silent && let Some(replica) = reachable.iter().find(streaming) {
         let why = format!("{called} does not answer, but {} still receives from it: looking again", replica.name);
@@ -86,6 +88,15 @@ pub(super) fn witnesses(s: &Snapshot) -> Vec<&Member> {
         })
     };
     s.members.iter().filter(stands_still).collect()
+}
+
+/// Could the others elect one of themselves without this member?
+pub(super) fn can_spare(s: &Snapshot, lead: &Member) -> bool {
+    let fit = |m: &&Member| {
+        let is_closed = m.answer().is_some_and(|answer| answer.is_fenced() && !answer.full);
+        m.name != lead.name && is_closed && !m.fenced && !s.has_forgotten(m) && s.errant(m).is_empty()
+    };
+    is_quorum(s, s.members.iter().filter(fit).count())
 }
 
 /// Are so many witnesses enough?

@@ -2,7 +2,8 @@
 //! bring members back that left, to move the primary, and to write down and label what the group says.
 
 use super::change::reason_to_move;
-use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, settle_and_label};
+use super::replicas::LATE;
+use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, no_room, settle_and_label};
 use crate::reconciler::action::{Action, Phase, Plan};
 use crate::reconciler::snapshot::{Answer, GroupMember, Member, Snapshot};
 use crate::topology::report::MemberState;
@@ -81,6 +82,12 @@ fn with_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Plan {
             _ => plan.why = format!("{reason}, but no other member can take over"),
         }
     }
+    if primary.answer().is_some_and(|answer| answer.full) {
+        // That ends its server, as a full disk ends it sooner or later; the rest of the group goes on if it is a majority.
+        let can_spare = (active.len() - 1) * 2 > view(primary).len();
+        fence(primary).filter(|_| can_spare).for_each(|action| plan.push(no_room(primary), action));
+        worse(&mut plan, no_room(primary));
+    }
     for member in s.members.iter().filter(|m| m.name != primary.name) {
         mend(s, primary, member, &mut plan);
     }
@@ -98,10 +105,16 @@ fn next_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Option<Ac
 /// A member that is not the primary: labelled if it is ONLINE, brought back if it left.
 fn mend(s: &Snapshot, primary: &Member, member: &Member, plan: &mut Plan) {
     let Some(answer) = member.answer() else {
-        let why = member.sight.as_ref().err().map_or("its data are being replaced", |failure| &*failure.text);
+        let why = member.sight.as_ref().err().map_or("it is being brought back", |failure| &*failure.text);
         return worse(plan, format!("{}: {why}", member.name));
     };
     let online = sees(primary, member) && answer.group_state() == MemberState::Online;
+    if online && s.is_late(member) {
+        if member.label.is_some() {
+            plan.push(LATE, Action::Unlabel { member: member.name.clone() });
+        }
+        return worse(plan, format!("{}: {LATE}", member.name));
+    }
     if online && !member.fenced && !member.leaving {
         if member.label != Some(Role::Follower) {
             plan.push("it is ONLINE", Action::Label { member: member.name.clone(), role: Role::Follower });

@@ -16,6 +16,10 @@ pub(super) fn writable<'a>(s: &'a Snapshot, lead: &'a Member) -> impl Iterator<I
     all_writable(s).filter(|member| member.name != lead.name)
 }
 
+pub(super) const LATE: &str = "it is further behind than its spec allows";
+/// Perhaps only for a moment: a label that it has, it keeps.
+const CUT_OFF: &str = "it hears nothing from the primary";
+
 /// What keeps this replica from following, if anything does.
 enum Fault {
     /// The user wants it kept from all traffic.
@@ -28,6 +32,8 @@ enum Fault {
     Lacking(&'static str),
     /// It is stopped, follows somebody else or doesn't acknowledge.
     Astray,
+    /// It follows the primary and does not reach it, or hears nothing (now).
+    CutOff,
     /// Its replication has failed; nothing here knows how to mend that.
     Broken(String),
 }
@@ -55,7 +61,10 @@ fn fault(s: &Snapshot, member: &Member, lead: &Member, answer: &Answer) -> Optio
         Some(error) if !applying && answer.follows(lead) => Some(Fault::Broken(error.to_string())),
         _ if !applying || answer.receiver() == Receiver::Off => Some(Fault::Astray),
         _ if !answer.follows(lead) || !answer.semisync.replica || answer.offline => Some(Fault::Astray),
-        _ => None,
+        _ => {
+            let is_silent = answer.channel.as_ref().is_some_and(|channel| channel.silent);
+            (is_silent || answer.receiver() == Receiver::Connecting).then_some(Fault::CutOff)
+        }
     }
 }
 
@@ -92,11 +101,13 @@ pub(super) fn mend(s: &Snapshot, lead: &Member, plan: &mut Plan) {
     for member in s.members.iter().filter(|member| member.name != lead.name) {
         let mut own = Plan::idle(Phase::Ready, "");
         let trouble = match member.answer() {
-            None if member.busy => Some("its data are being replaced".to_owned()),
+            None if member.busy => Some("it is being brought back".to_owned()),
             None => Some(member.sight.as_ref().err().map_or("silent", |failure| &*failure.text).to_owned()),
             Some(answer) => mend_one(s, lead, (member, answer), &mut own),
         };
-        let role = trouble.is_none().then_some(Role::Follower);
+        let trouble = trouble.or_else(|| s.is_late(member).then(|| LATE.to_owned()));
+        let stays = trouble.as_deref() == Some(CUT_OFF) && member.label == Some(Role::Follower);
+        let role = (trouble.is_none() || stays).then_some(Role::Follower);
         label(member, role, trouble.as_deref(), plan);
         plan.steps.extend(own.steps);
         if let Some(trouble) = trouble {
@@ -160,6 +171,7 @@ fn mend_one(s: &Snapshot, lead: &Member, (member, answer): (&Member, &Answer), p
             let follow = Action::Follow { member: name(), source: lead.name.clone() };
             ("it does not follow the primary".to_owned(), Some(follow))
         }
+        Fault::CutOff => (CUT_OFF.to_owned(), None),
         Fault::Broken(error) => (format!("its replication has failed: {error}"), None),
     };
     if let Some(action) = action {

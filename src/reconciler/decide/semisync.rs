@@ -33,7 +33,15 @@ pub(super) fn decide(s: &Snapshot) -> Plan {
         finish_promotion(s, lead, &mut plan, &why);
         return plan;
     }
+    if answer.full && election::can_spare(s, lead) {
+        // That ends its server, as a full disk ends it sooner or later: what follows is the loss of the primary.
+        return Plan::of(Phase::Changing, no_room(lead), fence(lead));
+    }
     steady(s, lead, answer)
+}
+
+pub(super) fn no_room(member: &Member) -> String {
+    format!("no room is left on the disk of {}, and its commits wait for it", member.name)
 }
 
 /// Nothing was written down yet: one server may be writable already, or the most advanced one begins.
@@ -167,6 +175,9 @@ fn steady(s: &Snapshot, lead: &Member, answer: &Answer) -> Plan {
         fence(other).for_each(|action| plan.push(&why, action));
     }
     acks(s, lead, answer, &mut plan);
+    if answer.full {
+        (plan.phase, plan.why) = (Phase::Degraded, no_room(lead));
+    }
     if answer.offline && !lead.fenced {
         let why = format!("{} is the primary and in offline_mode", lead.name);
         plan.push(&why, Action::Promote { member: lead.name.clone(), acks: s.acks_proven().min(s.acks_full()) });

@@ -5,6 +5,7 @@ mod candidates;
 mod changes;
 mod group;
 mod histories;
+mod room;
 
 use super::semisync::FOR_EVER_MS;
 use super::{CHANGE_MS_MAX, decide};
@@ -42,6 +43,7 @@ fn primary(member: char, executed: &str) -> Answer {
         read_only: false,
         super_read_only: false,
         offline: false,
+        full: false,
         channel: None,
         semisync,
         group: None,
@@ -60,6 +62,7 @@ fn replica(member: char, source: char, receiver: Receiver, executed: &str) -> An
         source_uuid: Some(uuid(source)),
         source: Some(address(source)),
         receiver,
+        silent: false,
         received: GtidSet::default(),
         applying: true,
         error: None,
@@ -88,6 +91,7 @@ fn member(name: char, sight: Result<Answer, Failure>) -> Member {
         busy: false,
         label: Some(if name == 'a' { Role::Primary } else { Role::Follower }),
         term: (name == 'a').then_some(Term(4)),
+        lag_ms: None,
         sight: sight.map(Box::new),
     }
 }
@@ -101,6 +105,7 @@ fn snapshot(members: Vec<Member>) -> Snapshot {
         switchover: None,
         force: false,
         reclone: None,
+        max_lag_ms: 0,
     };
     let known = Known { member: named('a'), uuid: uuid('a'), has: gtids("a1-5") };
     let record = Record {

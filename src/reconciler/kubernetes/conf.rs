@@ -124,6 +124,9 @@ pub fn problems(spec: &MysqlClusterSpec) -> Vec<String> {
             all.push(format!("mysqlConf.{name} is not one option"));
         }
     }
+    if quantity(&spec.storage.size).is_none_or(|bytes| bytes == 0) {
+        all.push("storage.size is no size".to_owned());
+    }
     if spec.tls.mtls {
         all.push("tls.mtls is not there yet".to_owned());
     }
@@ -133,8 +136,13 @@ pub fn problems(spec: &MysqlClusterSpec) -> Vec<String> {
 /// Half of the memory that the container may have, if it says.
 fn buffer_pool(spec: &MysqlClusterSpec) -> Option<u64> {
     let memory = spec.resources.as_ref()?.pointer("/limits/memory")?.as_str()?;
-    let digits = memory.find(|c: char| !c.is_ascii_digit()).unwrap_or(memory.len());
-    let unit = match &memory[digits..] {
+    quantity(memory).map(|bytes| bytes / 2)
+}
+
+/// Bytes of a quantity as Kubernetes writes it, rounded up (apimachinery's resource.Quantity, without exponents).
+pub fn quantity(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit: u64 = match &text[digits..] {
         "" => 1,
         "k" => 1000,
         "Ki" => 1 << 10,
@@ -142,9 +150,19 @@ fn buffer_pool(spec: &MysqlClusterSpec) -> Option<u64> {
         "Mi" => 1 << 20,
         "G" => 1_000_000_000,
         "Gi" => 1 << 30,
+        "T" => 1_000_000_000_000,
+        "Ti" => 1 << 40,
+        "P" => 1_000_000_000_000_000,
+        "Pi" => 1 << 50,
         _ => return None,
     };
-    memory[..digits].parse::<u64>().ok()?.checked_mul(unit).map(|bytes| bytes / 2)
+    let (whole, part) = text[..digits].split_once('.').unwrap_or((&text[..digits], ""));
+    let bytes = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.checked_mul(unit)? };
+    // Nine digits are more than anybody writes.
+    let part = part.get(..part.len().min(9))?;
+    let more = if part.is_empty() { 0 } else { u128::from(part.parse::<u64>().ok()?) * u128::from(unit) };
+    let more = more.div_ceil(10_u128.pow(part.len() as u32));
+    (digits > 0).then(|| bytes.checked_add(u64::try_from(more).ok()?)).flatten()
 }
 
 /// The first of 16 server ids, which no other cluster is likely to have: from the cluster's uid.
@@ -183,7 +201,9 @@ mod tests {
     #[test]
     fn sizes_and_ids() {
         let limits = |memory: &str| json!({ "image": "mysql", "resources": { "limits": { "memory": memory } } });
-        for (memory, pool) in [("2Gi", Some(1 << 30)), ("1500M", Some(750_000_000)), ("2.5Gi", None)] {
+        for (memory, pool) in
+            [("2Gi", Some(1 << 30)), ("1500M", Some(750_000_000)), ("2.5Gi", Some(5 << 28)), ("2e9", None)]
+        {
             assert_eq!(buffer_pool(&cluster(limits(memory)).spec), pool, "{memory}");
         }
         assert_eq!(server_ids("00000010-e613-11f1-8632-02fc00000001"), 16);

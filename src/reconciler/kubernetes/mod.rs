@@ -21,9 +21,11 @@ pub mod lease;
 pub mod objects;
 mod operations;
 mod place;
+mod progress;
 mod rollout;
 mod tell;
 mod upkeep;
+mod volumes;
 
 use super::engine::Engine;
 use super::resource::{MysqlCluster, MysqlOperation};
@@ -37,6 +39,7 @@ use kube::api::{Api, ApiResource, Resource, ResourceExt};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
 use place::InKubernetes;
+use progress::AllProgress;
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -84,6 +87,7 @@ pub struct Shared {
     pods: Cache<Pod>,
     operations: Cache<MysqlOperation>,
     bells: Bells,
+    progress: AllProgress,
     news: Notify,
     events: mpsc::Sender<(String, Event)>,
 }
@@ -192,6 +196,7 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         pods: Cache::default(),
         operations: Cache::default(),
         bells: Bells::default(),
+        progress: AllProgress::default(),
         news: Notify::new(),
         events,
     });
@@ -219,6 +224,7 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         // One whose loops have ended, for whatever reason, gets new ones.
         kept.retain(|name, kept| names.contains(name) && !kept.work.is_finished());
         shared.bells.keep_only(&names);
+        shared.progress.keep_only(&names);
         for name in names {
             kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));
         }

@@ -11,6 +11,7 @@
 
 use super::objects::RESTARTED;
 use super::{Shared, rollout::PodView};
+use crate::reconciler::death;
 use crate::reconciler::resource::{
     MysqlCluster, MysqlClusterStatus, MysqlOperation, MysqlOperationStatus, OperationKind, OperationStep,
 };
@@ -89,6 +90,7 @@ pub async fn work(shared: &Shared, cluster: &MysqlCluster, pods: &[PodView]) -> 
     let Some(op) = first(shared, &cluster.name_any()) else { return Ok(()) };
     let now = Timestamp::now().to_string();
     let Some(status) = further(&op, cluster, pods, &now) else { return Ok(()) };
+    let phase = status.phase.clone().unwrap_or_default();
     let begins = status.phase.as_deref() == Some(RUNNING);
     if begins && op.spec.kind == OperationKind::Restart && op.spec.target.is_none() {
         let api: Api<MysqlCluster> = Api::namespaced(shared.client.clone(), &shared.namespace);
@@ -99,9 +101,11 @@ pub async fn work(shared: &Shared, cluster: &MysqlCluster, pods: &[PodView]) -> 
     let api: Api<MysqlOperation> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let after = MysqlOperation { status: Some(status), ..MysqlOperation::clone(&op) };
     match api.replace_status(&op.name_any(), &PostParams::default(), &after).await {
-        Err(kube::Error::Api(refusal)) if refusal.code == 409 => Ok(()),
-        done => done.map(drop),
-    }
+        Err(kube::Error::Api(refusal)) if refusal.code == 409 => return Ok(()),
+        done => done?,
+    };
+    death::behind(format_args!("operation {} {phase}", op.name_any()));
+    Ok(())
 }
 
 /// \[pure\] Its status if that is another one now.

@@ -11,6 +11,7 @@ use super::tell::{self, Told};
 use super::{LEAVING, RENEW, ROLE, Shared};
 use crate::metrics::reconciler as metrics;
 use crate::reconciler::action::Plan;
+use crate::reconciler::death;
 use crate::reconciler::place::{Place, PlaceError, Site, unasked};
 use crate::reconciler::resource::{LastFailover, MysqlCluster, TopologyKind};
 use crate::reconciler::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
@@ -98,6 +99,7 @@ impl InKubernetes {
             let Some(pod) = self.pod(&member.name).filter(|pod| annotation(pod, RENEW).is_some()) else { continue };
             tracing::info!(pod = %member.name, "its data were replaced, so it gets a new identity with a new pod");
             within(delete_pod(&self.pods, &pod, Some(5))).await?;
+            death::behind(format_args!("renew {}", member.name));
         }
         Ok(())
     }
@@ -214,7 +216,7 @@ impl Place for InKubernetes {
 
     fn tell(&mut self, snapshot: &Snapshot, plan: &Plan) -> bool {
         let Some(cluster) = &self.current else { return false };
-        let told = tell::told(cluster, snapshot, plan);
+        let told = tell::told(cluster, snapshot, plan, self.shared.progress.of(&self.name));
         metrics::cluster_ready(&self.name, told.is_ready());
         for (member, counts) in tell::counts(snapshot) {
             metrics::member(&self.name, &member.0, counts);
@@ -224,7 +226,7 @@ impl Place for InKubernetes {
             self.shared.event(&self.name, EventType::Warning, (told.phase, "Decide"), warning);
         }
         self.told = told;
-        news || cluster.status.as_ref().and_then(|status| status.observed_generation) != cluster.metadata.generation
+        news
     }
 
     async fn changed(&mut self) {
@@ -274,6 +276,7 @@ fn site(cluster: &MysqlCluster, pods: &[Arc<Pod>], wish: &Wish) -> Site {
         switchover: wish.switchover.clone(),
         force: wish.force,
         reclone: wish.reclone.clone(),
+        max_lag_ms: u64::from(spec.max_lag_seconds) * 1000,
     };
     Site { wishes, record: status::record(&cluster.status.clone().unwrap_or_default()), members }
 }

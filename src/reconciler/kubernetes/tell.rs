@@ -1,12 +1,16 @@
 //! \[pure\] What was seen and decided, as the status of a MysqlCluster: phase, members, conditions.
 
 use super::conf;
+use super::progress::Progress;
 use super::rollout::LEFT;
 use crate::reconciler::action::{Phase, Plan};
 use crate::reconciler::resource::{Condition, MemberStatus, MysqlCluster, MysqlClusterStatus, TopologyKind};
 use crate::reconciler::snapshot::{Member, MemberName, Snapshot};
 use crate::topology::report::Receiver;
 use crate::types::Role;
+
+/// The condition: every pod and every volume is as `observedGeneration` wants it.
+const ROLLED_OUT: &str = "RolledOut";
 
 /// What is to be said of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +26,12 @@ pub struct Told {
     well: bool,
     /// What is wrong with the spec.
     problems: String,
+    /// How far its objects are; `None`: as was said before.
+    progress: Option<Progress>,
 }
 
 /// The words for what the engine saw and decided.
-pub fn told(cluster: &MysqlCluster, s: &Snapshot, plan: &Plan) -> Told {
+pub fn told(cluster: &MysqlCluster, s: &Snapshot, plan: &Plan, progress: Option<Progress>) -> Told {
     let problems = problems(cluster);
     let lead = s.lead().filter(|lead| lead.label == Some(Role::Primary) || s.wishes.topology == TopologyKind::External);
     let is_open = |member: &Member| member.answer().is_some_and(|a| !a.read_only && !a.super_read_only && !a.offline);
@@ -40,6 +46,7 @@ pub fn told(cluster: &MysqlCluster, s: &Snapshot, plan: &Plan) -> Told {
         changing: plan.phase == Phase::Changing,
         well: plan.phase == Phase::Ready,
         problems,
+        progress,
     }
 }
 
@@ -56,7 +63,7 @@ pub fn problems(cluster: &MysqlCluster) -> String {
 fn member_status(s: &Snapshot, member: &Member) -> MemberStatus {
     let is_lead = s.record.lead() == Some(&member.name);
     let state = match &member.sight {
-        Err(_) if member.busy => "its data are being replaced".to_owned(),
+        Err(_) if member.busy => "it is being brought back".to_owned(),
         Err(failure) => failure.text.to_string(),
         Ok(_) if member.fenced => "fenced".to_owned(),
         Ok(answer) if member.leaving && answer.is_fenced() && answer.receiver() == Receiver::Off => LEFT.to_owned(),
@@ -72,6 +79,7 @@ fn member_status(s: &Snapshot, member: &Member) -> MemberStatus {
         role: member.label.unwrap_or(Role::Unknown).as_str().to_owned(),
         state,
         errant: errant.map(|set| set.to_string()),
+        lag_seconds: member.lag_ms.filter(|_| !is_lead).map(|lag_ms| lag_ms / 1000),
         ..MemberStatus::default()
     }
 }
@@ -94,7 +102,10 @@ impl Told {
 
     /// Is it worth writing down at once?
     pub fn news(&self, before: &Self) -> bool {
-        let key = |told: &Self| (told.phase, told.available, told.problems.clone(), told.members.clone());
+        let still = |member: &MemberStatus| MemberStatus { lag_seconds: None, ..member.clone() };
+        let members = |told: &Self| told.members.iter().map(still).collect::<Vec<_>>();
+        let key =
+            |told: &Self| (told.phase, told.available, told.problems.clone(), members(told), told.progress.clone());
         key(self) != key(before)
     }
 
@@ -133,11 +144,19 @@ pub fn status(cluster: &MysqlCluster, told: &Told, now: &str) -> MysqlClusterSta
         let reason = if reason.is_empty() { "Unknown" } else { reason }.to_owned();
         Condition { kind: kind.to_owned(), status, reason, message: why.clone(), last_transition_time }
     };
+    let mut conditions: Vec<Condition> = conditions.into_iter().map(condition).collect();
+    match &told.progress {
+        None => conditions.extend(before.conditions.iter().find(|old| old.kind == ROLLED_OUT).cloned()),
+        Some(Progress { reason: Some(reason), message, .. }) => {
+            conditions.push(condition((ROLLED_OUT, *reason == Progress::DONE, reason, message)));
+        }
+        Some(Progress { reason: None, .. }) => {}
+    }
     MysqlClusterStatus {
         phase: Some(told.phase.to_owned()).filter(|phase| !phase.is_empty()),
         members: members.collect(),
-        observed_generation: cluster.metadata.generation,
-        conditions: conditions.into_iter().map(condition).collect(),
+        observed_generation: told.progress.as_ref().map_or(before.observed_generation, |progress| progress.generation),
+        conditions,
         ..before
     }
 }

@@ -2,11 +2,14 @@
 
 use super::objects::{self, RESTARTED, metadata, owned, secret_name};
 use super::place::{annotation, delete_pod};
+use super::progress::Progress;
 use super::rollout::{self, Chore, PodView};
+use super::volumes::{self, Volumes};
 use super::{LEAVING, Shared, conf, operations, tell};
 use crate::accounts::Credential;
 use crate::reconciler::accounts::{ACCOUNTS, ADMIN, REPLICATION, user};
-use crate::reconciler::resource::{MysqlCluster, TopologyKind, UpdateStrategy};
+use crate::reconciler::death;
+use crate::reconciler::resource::{MysqlCluster, Storage, TopologyKind, UpdateStrategy};
 use crate::reconciler::server::{Access, Replication};
 use crate::tls::{BackendTls, SslMode, TlsFiles};
 use crate::topology::kubernetes::{PodFacts, Preset, pod::Pod};
@@ -16,6 +19,7 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
     PostParams,
 };
+use kube::runtime::events::EventType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,7 +103,9 @@ async fn write_accounts(
             secrets.create(&PostParams::default(), &Secret { metadata, string_data, ..Secret::default() }).await
         }
     };
-    done.map(drop).map_err(at(name))
+    done.map_err(at(name))?;
+    death::behind(format_args!("accounts {name}"));
+    Ok(())
 }
 
 /// 32 hexadecimal digits.
@@ -119,17 +125,20 @@ pub struct Upkeep {
     swept: Option<u32>,
     /// Beside which option file there is no other.
     options: Option<String>,
+    /// Storage that could not be had, why, and when that was said.
+    refused: Option<(Storage, String, Instant)>,
 }
 
 impl Upkeep {
     /// Nothing is known yet.
     pub fn new(shared: Arc<Shared>, name: &str) -> Self {
-        Self { shared, name: name.to_owned(), applied: None, swept: None, options: None }
+        Self { shared, name: name.to_owned(), applied: None, swept: None, options: None, refused: None }
     }
 
     /// One look, and what follows from it. Nothing is made of a spec that is refused.
     pub async fn round(&mut self, cluster: &MysqlCluster) -> Result<(), UpkeepError> {
         if cluster.spec.topology == TopologyKind::External || !tell::problems(cluster).is_empty() {
+            self.say(cluster, None, "");
             return Ok(());
         }
         let sets: Api<StatefulSet> = Api::namespaced(self.shared.client.clone(), &self.shared.namespace);
@@ -137,13 +146,34 @@ impl Upkeep {
         let set = sets.get_opt(&name).await.map_err(at(&name))?;
         let views = self.views(cluster, set.as_ref());
         let now = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).and_then(|n| u32::try_from(n).ok());
-        let replicas = now.map_or(cluster.spec.replicas, |now| rollout::replicas(cluster, now, &views));
-        self.apply_all(cluster, replicas).await?;
+        if set.as_ref().is_some_and(|set| set.metadata.deletion_timestamp.is_some()) {
+            // It comes again, around the pods that are left of it.
+            return Ok(());
+        }
+        let pods =
+            views.iter().filter_map(|pod| objects::ordinal(&self.name, &pod.name)).max().map_or(0, |top| top + 1);
+        let replicas = rollout::replicas(cluster, now.unwrap_or(pods), &views);
+        self.apply_all(&volumes::as_it_is(cluster, set.as_ref()), replicas).await?;
         // Only once the StatefulSet's controller has seen what was applied is a pod's revision to be trusted.
         let is_seen = set.as_ref().is_some_and(|set| {
             set.status.as_ref().is_some_and(|status| status.observed_generation == set.metadata.generation)
         });
-        if is_seen && replicas == cluster.spec.replicas && now == Some(replicas) {
+        let settled = is_seen && replicas == cluster.spec.replicas && now == Some(replicas);
+        let volumes = self.grow(cluster, set.as_ref(), settled && views.len() == replicas as usize).await?;
+        let is_still = settled && volumes != Volumes::Growing;
+        let outdated = views.iter().filter(|pod| !pod.current).count();
+        match volumes {
+            Volumes::Refused(why) => self.say(cluster, Some("VolumesRefused"), &why),
+            Volumes::Growing => self.say(cluster, Some("VolumesGrow"), "volumes are to be larger"),
+            Volumes::Fit if !settled || views.len() != replicas as usize => {
+                self.say(cluster, Some("Scaling"), "pods are yet to come or to go");
+            }
+            Volumes::Fit if outdated > 0 => {
+                self.say(cluster, Some("RollingOut"), &format!("{outdated} pods are yet to be replaced"));
+            }
+            Volumes::Fit => self.say(cluster, Some(Progress::DONE), ""),
+        }
+        if is_still {
             self.sweep(replicas, &views).await?;
             match rollout::next(cluster, &views) {
                 Some(chore) => self.do_chore(&chore).await?,
@@ -152,6 +182,37 @@ impl Upkeep {
             }
         }
         operations::work(&self.shared, cluster, &views).await.map_err(at("its operations"))
+    }
+
+    /// Says how far the objects are; a volume that can't grow is an Event, too.
+    fn say(&self, cluster: &MysqlCluster, reason: Option<&'static str>, message: &str) {
+        let progress = Progress { generation: cluster.metadata.generation, reason, message: message.to_owned() };
+        if self.shared.progress.say(&self.name, progress) && reason == Some("VolumesRefused") {
+            tracing::warn!(cluster = self.name, why = message, "its volumes stay as they are");
+            self.shared.event(&self.name, EventType::Warning, ("VolumesRefused", "Grow"), message.to_owned());
+        }
+    }
+
+    /// Volumes, as far as their StatefulSet is not as the spec wants it; what was refused is tried again after a while.
+    async fn grow(
+        &mut self,
+        cluster: &MysqlCluster,
+        set: Option<&StatefulSet>,
+        settled: bool,
+    ) -> Result<Volumes, UpkeepError> {
+        let Some(set) = set else { return Ok(Volumes::Fit) };
+        if let Some((storage, why, at)) = &self.refused
+            && *storage == cluster.spec.storage
+            && at.elapsed() < AGAIN
+        {
+            return Ok(Volumes::Refused(why.clone()));
+        }
+        let volumes = volumes::grow(&self.shared, cluster, set, settled).await.map_err(at("its volumes"))?;
+        self.refused = match &volumes {
+            Volumes::Refused(why) => Some((cluster.spec.storage.clone(), why.clone(), Instant::now())),
+            Volumes::Fit | Volumes::Growing => None,
+        };
+        Ok(volumes)
     }
 
     fn views(&self, cluster: &MysqlCluster, set: Option<&StatefulSet>) -> Vec<PodView> {
@@ -198,12 +259,18 @@ impl Upkeep {
         tracing::info!(cluster = self.name, ?chore, "its pods are not as they are wanted");
         let pods = self.shared.pods_api();
         let mark = match chore {
-            Chore::Replace(_) => return delete_pod(&pods, &pod, None).await.map_err(at(name)),
+            Chore::Replace(_) => {
+                delete_pod(&pods, &pod, None).await.map_err(at(name))?;
+                death::behind(format_args!("replace {name}"));
+                return Ok(());
+            }
             Chore::Leave(_) => Some("update"),
             Chore::Stay(_) => None,
         };
         let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": { LEAVING: mark } } });
-        pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop).map_err(at(name))
+        pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(at(name))?;
+        death::behind(format_args!("mark {name} {mark:?}"));
+        Ok(())
     }
 
     /// Deletes the claims of ordinals that are gone; that of ordinal 0 never.
@@ -219,6 +286,7 @@ impl Upkeep {
             if ordinal.is_some_and(|ordinal| ordinal != 0 && ordinal >= replicas) {
                 tracing::info!(cluster = self.name, claim, "its member is gone");
                 claims.delete(claim, &DeleteParams::default()).await.map_err(at(claim))?;
+                death::behind(format_args!("delete claim {claim}"));
             }
         }
         self.swept = Some(replicas);
@@ -236,6 +304,7 @@ impl Upkeep {
         let listed = maps.list(&ListParams::default().labels(&own)).await.map_err(at("its ConfigMaps"))?;
         for map in listed.items.iter().filter_map(|map| map.metadata.name.as_deref()).filter(|map| *map != now) {
             maps.delete(map, &DeleteParams::default()).await.map_err(at(map))?;
+            death::behind(format_args!("delete options {map}"));
         }
         self.options = Some(now);
         Ok(())
@@ -253,7 +322,9 @@ async fn apply(shared: &Shared, mut object: Value) -> Result<(), UpkeepError> {
         }
         done => done,
     }
-    .map_err(at(&what))
+    .map_err(at(&what))?;
+    death::behind(format_args!("apply {what}"));
+    Ok(())
 }
 
 async fn try_apply(shared: &Shared, name: &str, object: &Value) -> Result<(), kube::Error> {

@@ -150,6 +150,22 @@ impl Place {
         self.route_to(other, "del");
     }
 
+    /// Loses what the pod sends to its node, where the test and what it runs are; other pods reach it.
+    pub fn cut_from_node(&self) {
+        self.route_to_node("replace");
+    }
+
+    /// Undoes [`Place::cut_from_node`].
+    pub fn join_node(&self) {
+        self.route_to_node("del");
+    }
+
+    fn route_to_node(&self, verb: &str) {
+        let [a, b, c, _] = self.ip.octets();
+        let route = format!("route {verb} blackhole {}/32", Ipv4Addr::new(a, b, c, 1));
+        ip(Some(self.holder.pid()), &[route]).unwrap_or_else(|e| panic!("{e}"));
+    }
+
     fn route_to(&self, other: &Place, verb: &str) {
         for (from, to) in [(self, other), (other, self)] {
             let route = format!("route {verb} blackhole {}/32", to.ip);
@@ -224,22 +240,29 @@ fn ip(namespace: Option<u32>, commands: &[String]) -> Result<(), String> {
     }
 }
 
-/// A process that does nothing but hold a network namespace, and with a host name one for that too.
-struct Holder {
+/// A process that does nothing but hold namespaces.
+pub(super) struct Holder {
     child: Child,
 }
 
 impl Holder {
+    /// Of a network, and with a host name one for that too.
     fn start(hostname: Option<&str>) -> Holder {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "unshare", "-n"]);
+        let script = "hostname \"$0\" || echo \"$0\" > /proc/sys/kernel/hostname; exec sleep infinity";
         match hostname {
-            None => command.args(["sleep", "infinity"]),
-            Some(name) => {
-                let script = "hostname \"$0\" || echo \"$0\" > /proc/sys/kernel/hostname; exec sleep infinity";
-                command.args(["-u", "sh", "-c", script, name])
-            }
-        };
+            None => Holder::holding(&["-n", "sleep", "infinity"]),
+            Some(name) => Holder::holding(&["-n", "-u", "sh", "-c", script, name]),
+        }
+    }
+
+    /// Of mounts.
+    pub(super) fn mounts() -> Holder {
+        Holder::holding(&["-m", "sleep", "infinity"])
+    }
+
+    fn holding(unshare: &[&str]) -> Holder {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "unshare"]).args(unshare);
         let child = spawn({
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command
@@ -252,7 +275,7 @@ impl Holder {
         holder
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 }

@@ -3,6 +3,7 @@
 //! Pods bound to the node's name are its own; pods that nobody bound are bound first, if the node is to schedule. What a pod
 //! runs is decided by the test's [`Runner`], not by its image.
 
+use super::disks::Disks;
 use super::network::Network;
 use super::pod::{Orders, Report, RunningPod, work};
 use super::program::Runner;
@@ -15,7 +16,6 @@ use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -30,13 +30,21 @@ pub struct NodeOptions {
     /// Binds pods that have no node.
     pub schedules: bool,
     pub probe_period: Duration,
+    /// Size of each claim's file system, MiB; none: as much as there is.
+    pub disk_mib: Option<u64>,
     pub run: Runner,
 }
 
 impl NodeOptions {
     /// A node `node` that takes every pod and probes it four times a second.
     pub fn running(run: Runner) -> NodeOptions {
-        NodeOptions { name: "node".to_owned(), schedules: true, probe_period: Duration::from_millis(250), run }
+        NodeOptions {
+            name: "node".to_owned(),
+            schedules: true,
+            probe_period: Duration::from_millis(250),
+            disk_mib: None,
+            run,
+        }
     }
 }
 
@@ -52,7 +60,7 @@ struct Shared {
     client: kube::Client,
     handle: tokio::runtime::Handle,
     network: Network,
-    claims: PathBuf,
+    disks: Arc<Disks>,
     pods: Mutex<HashMap<String, Held>>,
     /// No pod is started any more.
     ended: AtomicBool,
@@ -68,12 +76,13 @@ impl Node {
     pub fn start(plane: &ControlPlane, options: NodeOptions) -> Node {
         let runtime = Runtime::start();
         let client = runtime.client(&plane.admin());
+        let disks = Arc::new(Disks::new(Testbed::get().new_folder("claims"), options.disk_mib));
         let shared = Arc::new(Shared {
             options,
             client,
             handle: runtime.handle.clone(),
             network: Network::start(),
-            claims: Testbed::get().new_folder("claims"),
+            disks,
             pods: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -82,6 +91,11 @@ impl Node {
             runtime.handle.spawn(schedule(Arc::clone(&shared)));
         }
         Node { shared, runtime }
+    }
+
+    /// The disks of its claims.
+    pub fn disks(&self) -> &Disks {
+        &self.shared.disks
     }
 
     /// The pod, if it runs here now.
@@ -182,7 +196,7 @@ impl Shared {
 
     fn hold(self: &Arc<Self>, object: Pod) -> Held {
         let name = object.metadata.name.clone().unwrap_or_default();
-        let pod = Arc::new(RunningPod::new(&object, self.network.place(&name), self.claims.clone()));
+        let pod = Arc::new(RunningPod::new(&object, self.network.place(&name), Arc::clone(&self.disks)));
         let (shared, own) = (Arc::clone(self), Arc::clone(&pod));
         let run = move || work(&own, &object, &shared.options.run, shared.options.probe_period, &*shared);
         let worker = std::thread::Builder::new().name(name).spawn(run).expect("a thread");

@@ -11,6 +11,7 @@
 //!
 //! Unlike a kubelet it starts a container again at once, however often it ended, and runs one container per pod.
 
+use super::disks::Disks;
 use super::network::Place;
 use super::objects::pod_key;
 use super::program::{Probe, Runner, Sandbox, socket};
@@ -22,8 +23,8 @@ use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A pod of a [`super::Node`], for the test to break.
@@ -52,10 +53,10 @@ pub(super) enum Orders {
 }
 
 impl RunningPod {
-    pub(super) fn new(pod: &Pod, place: Place, claims: PathBuf) -> RunningPod {
+    pub(super) fn new(pod: &Pod, place: Place, disks: Arc<Disks>) -> RunningPod {
         let daemon = Daemon::new(pod.metadata.name.as_deref().unwrap_or("pod"));
         let folder = daemon.dir().to_owned();
-        let sandbox = Sandbox { ip: place.ip(), volumes: folder.join("volumes"), folder, claims };
+        let sandbox = Sandbox { ip: place.ip(), volumes: folder.join("volumes"), folder, disks };
         let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.clone());
         RunningPod {
             key: pod_key(pod),
@@ -157,6 +158,14 @@ impl RunningPod {
     /// The first value of the first row, if there is one.
     pub fn one(&self, sql: &str) -> Option<String> {
         self.try_sql(sql).ok()?.into_iter().next()?.into_iter().next()
+    }
+
+    /// How often its server has said that there is no room left on its disk (OS error 28).
+    pub fn disk_full(&self) -> usize {
+        let log = std::fs::read(self.daemon.dir().join("out.log")).unwrap_or_default();
+        let says =
+            |line: &&str| ["errno 28", "Errcode: 28", "No space left on device"].iter().any(|w| line.contains(w));
+        String::from_utf8_lossy(&log).lines().filter(says).count()
     }
 
     /// The last errors in its logs.

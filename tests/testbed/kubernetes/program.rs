@@ -1,5 +1,6 @@
 //! What runs in a pod: a command, how to tell whether it is ready, and mysqld in particular.
 
+use super::disks::Disks;
 use crate::testbed::ServerOptions;
 use crate::testbed::server::{Site, copy_template, option_file, server_program};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,14 +18,14 @@ use std::time::Duration;
 pub type Runner = Arc<dyn Fn(&Pod, &Sandbox) -> Program + Send + Sync>;
 
 /// What a container is given.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sandbox {
     /// The pod's address.
     pub ip: Ipv4Addr,
     /// The pod's folder, for logs and option files; gone with the pod.
     pub folder: PathBuf,
     pub(super) volumes: PathBuf,
-    pub(super) claims: PathBuf,
+    pub(super) disks: Arc<Disks>,
 }
 
 impl Sandbox {
@@ -34,12 +35,17 @@ impl Sandbox {
         let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
         let volume = volumes.and_then(|all| all.iter().find(|v| v.name == name));
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let folder = match volume.and_then(|v| v.persistent_volume_claim.as_ref()) {
-            Some(claim) => self.claims.join(namespace).join(&claim.claim_name),
-            None => self.volumes.join(name),
-        };
+        if let Some(claim) = volume.and_then(|v| v.persistent_volume_claim.as_ref()) {
+            return self.disks.of(&format!("{namespace}/{}", claim.claim_name));
+        }
+        let folder = self.volumes.join(name);
         fs::create_dir_all(&folder).expect("the testbed's folder is writable");
         folder
+    }
+
+    /// The same command, run where the volumes are.
+    pub fn inside(&self, command: Command) -> Command {
+        self.disks.inside(command)
     }
 }
 

@@ -25,13 +25,16 @@ pub fn runner(plane: &Arc<ControlPlane>, holdfast: &'static str) -> Runner {
         if !begun.exists() {
             spec.volumes.iter().flatten().for_each(|volume| fill(&plane, pod, sandbox, volume));
             for container in spec.init_containers.iter().flatten() {
-                let out = command(pod, sandbox, container, holdfast).output().expect("an init container's program");
+                let out = sandbox
+                    .inside(command(pod, sandbox, container, holdfast))
+                    .output()
+                    .expect("an init container's program");
                 fs::write(sandbox.folder.join(format!("{}.log", container.name)), &out.stderr).expect("a log");
                 assert!(out.status.success(), "{}: {}", container.name, String::from_utf8_lossy(&out.stderr));
             }
             fs::write(begun, "").expect("the pod's folder is writable");
         }
-        let command = command(pod, sandbox, &spec.containers[0], holdfast);
+        let command = sandbox.inside(command(pod, sandbox, &spec.containers[0], holdfast));
         Program { command, ready: as_specified(pod, sandbox.ip) }
     })
 }

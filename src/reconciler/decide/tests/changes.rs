@@ -30,7 +30,7 @@ fn row_10_switchover() {
     check(&s, Phase::Ready, &[]);
     s.wishes.switchover = Some(Switchover { target: Some(named('b')) });
     s.members[1] = member('b', Ok(replica('b', 'a', Receiver::Connecting, "a1-9")));
-    let plan = check(&s, Phase::Ready, &[]);
+    let plan = check(&s, Phase::Degraded, &[]);
     assert!(plan.why.contains("not b, which is in sync"), "{}", plan.why);
 }
 

@@ -29,7 +29,7 @@ fn group(members: [Result<Answer, Failure>; 3]) -> Snapshot {
     s
 }
 
-fn of_views(a: &str, b: &str, c: &str) -> Snapshot {
+pub(super) fn of_views(a: &str, b: &str, c: &str) -> Snapshot {
     group([Ok(view('a', a, "x1-9")), Ok(view('b', b, "x1-9")), Ok(view('c', c, "x1-9"))])
 }
 

@@ -189,6 +189,7 @@ impl World {
             switchover: self.switchover.clone(),
             force: false,
             reclone: None,
+            max_lag_ms: 0,
         };
         let mut s = Snapshot { wishes, record: self.record.clone(), members, lost_ms: 1, change_ms: 0 };
         self.looks = if s.is_changing() { self.looks + 1 } else { 0 };
@@ -220,6 +221,7 @@ impl World {
                 source: Some(address(from.name)),
                 receiver,
                 received: server.relayed.clone(),
+                silent: false,
                 applying: true,
                 error: None,
             }
