@@ -70,7 +70,21 @@ fn kill_a_primary(proxy_of: impl FnOnce(Vec<SocketAddr>) -> Proxy) {
         verdicts("unknown") as u64,
     );
     exactly(&outcome, group.member(new));
+    refused(&group, &proxy);
     comes_back(&group, &proxy, old);
+}
+
+/// What the group will not have is said at once, in its own words; its primary is there and would not have it again.
+fn refused(group: &Group, proxy: &Proxy) {
+    group.primary().sql("SET GLOBAL group_replication_transaction_size_limit = 100000");
+    let mut client = proxy.client();
+    client.query("CREATE TABLE IF NOT EXISTS app.large (a INT AUTO_INCREMENT PRIMARY KEY, b LONGTEXT)").expect("taken");
+    let fault = client.query("INSERT INTO app.large (b) SELECT REPEAT('x', 300000)").expect_err("too large");
+    // ER_RUN_HOOK_ERROR
+    assert_eq!(fault.state(), (3100, "HY000"), "{fault:?}");
+    assert_eq!(client.one("SELECT COUNT(*) FROM app.large"), "0");
+    client.query("INSERT INTO app.large (b) VALUES ('small')").expect("taken");
+    group.primary().sql("SET GLOBAL group_replication_transaction_size_limit = DEFAULT");
 }
 
 /// Nothing that the proxy does keeps the killed one out while clients write.

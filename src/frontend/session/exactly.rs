@@ -133,7 +133,7 @@ impl ClientSession {
             Ok((Kind::Err, payload)) => {
                 let (errno, _) = read_err(&payload);
                 if errno == RUN_HOOK_ERROR {
-                    return self.resolve(request, Doubt::Kept(kept)).await;
+                    return self.refused_by_group(request, leads, kept, &payload).await;
                 }
                 self.marked = None;
                 self.failed_exactly(request.statement, leads, &payload).await
@@ -141,6 +141,24 @@ impl ClientSession {
             Ok((_, payload)) => self.committed(request, &kept, Some(&payload)).await,
             Err(NoAnswer::Lost) => self.resolve(request, Doubt::Kept(kept)).await,
             Err(NoAnswer::End(end)) => self.end_exactly(end),
+        }
+    }
+
+    /// The group would not have the write, or its primary is losing its place. If it is the primary still, it has said all there
+    /// is to say of a write that is not there: it would not have it again, either.
+    async fn refused_by_group(
+        &mut self,
+        request: &Request,
+        leads: (BackendId, Term),
+        kept: Bytes,
+        refusal: &[u8],
+    ) -> Attempt {
+        let attempt = self.resolve(request, Doubt::Kept(kept)).await;
+        let (term, primary) = self.cluster().proven_primary();
+        let stays = primary.is_some_and(|primary| (primary.id, term) == leads);
+        match attempt {
+            Attempt::Again(_) if stays => self.answer_client(refusal, Some(RUN_HOOK_ERROR)).await,
+            other => other,
         }
     }
 
