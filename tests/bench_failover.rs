@@ -3,7 +3,7 @@ mod proxy;
 mod testbed;
 
 use holdfast::bench::report::{Agreement, Class, Report, Run};
-use proxy::{Options, Proxy, SOON};
+use proxy::{EXACTLY_ONCE, Options, Proxy, SOON};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use testbed::{Group, GroupOptions, Router, Server, ServerOptions, until};
@@ -204,13 +204,16 @@ fn a_mariadb_server_is_measured_too() {
 fn beside_mysql_router() {
     let group = Group::start(GroupOptions::default());
     let router = Router::start_metadata(&group);
-    let proxy = Proxy::start(Options::group([group.member(0).addr()]));
+    group.primary().sql(EXACTLY_ONCE);
+    let proxy = Proxy::start(Options::group([group.member(0).addr()]).listener("exactly_once = true"));
+    proxy.wait_witnesses(3);
     let mut last = String::new();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for trigger in ["switch", "kill"] {
         let mut compare = None;
         for (label, port) in [("MySQL Router", router.third_port()), ("Holdfast", proxy.port())] {
             let mut more = vec!["--trigger", trigger, "--label", label, "--user", "app", "--statement-timeout", "20s"];
+            more.push("--direct-write");
             more.extend(compare.iter().flat_map(|file: &String| ["--compare", file.as_str()]));
             let old = group.wait_primary();
             let mut bench = Bench::start(&format!("bench-{trigger}-{port}"), port, group.members(), &more);

@@ -16,7 +16,7 @@ use crate::backend::BackendConnection;
 use crate::frontend::shared::Cluster;
 use crate::metrics;
 use crate::session::Slot;
-use crate::topology::Backend;
+use crate::topology::{Backend, Topology};
 use crate::types::{BackendId, Term};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -59,7 +59,8 @@ impl ClientSession {
         let Some(standby) = self.standby.take().filter(|standby| standby.heir.get() == Some(primary)) else {
             return false;
         };
-        let made = tokio::time::timeout_at(deadline, standby.login).await;
+        let patience = deadline.min(Instant::now() + self.cluster().config.connect_timeout);
+        let made = tokio::time::timeout_at(patience, standby.login).await;
         let Ok(Ok(Some(mut connection))) = made else { return false };
         if !connection.channel.is_quiet() {
             return false;
@@ -94,7 +95,7 @@ async fn follow(
     loop {
         changed.mark_unchanged();
         let topology = cluster.topology.snapshot();
-        if let (Some(primary), Some(true)) = (topology.primary, topology.proven_ms.map(|proven| proven > since_ms)) {
+        if let Some(primary) = is_over(&topology, named.get(), since_ms) {
             return made.filter(|connection| connection.backend == primary);
         }
         let heir = topology.heir.and_then(|id| topology.backend(id)).filter(|heir| Some(heir.id) != reads_from);
@@ -106,6 +107,13 @@ async fn follow(
             changed.changed().await.ok()?;
         }
     }
+}
+
+/// \[pure\] The primary, if there is one to go on with: the heir itself, whenever it was asked, or one that was proven after
+/// the wait began. (What is known at its beginning may be the old primary's last proof.)
+fn is_over(topology: &Topology, named: Option<BackendId>, since_ms: u64) -> Option<BackendId> {
+    let is_new = topology.proven_ms.is_some_and(|proven| proven > since_ms);
+    topology.primary.filter(|primary| is_new || named == Some(*primary))
 }
 
 /// A login that failed is not tried again: the session will, once the server is proven.
@@ -123,4 +131,29 @@ async fn log_in(
     let target = cluster.target(&heir.address, identity.secure);
     let opened = BackendConnection::open(&target, &login, heir.id, term, place).await;
     opened.ok().map(|(connection, ..)| Box::new(connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_over_when_the_heir_is_proven_even_if_it_was_asked_before() {
+        let (old, heir) = (BackendId(1), BackendId(2));
+        // The primary and when it was asked; who was logged in to; is it over for a wait since 100?
+        for (primary, asked_ms, named, expected) in [
+            (None, 0, Some(heir), None),
+            (Some(old), 99, None, None),
+            (Some(old), 99, Some(heir), None),
+            (Some(old), 101, Some(heir), Some(old)),
+            (Some(heir), 101, Some(heir), Some(heir)),
+            // Its proof was on its way when the wait began, and nothing changes any more after that.
+            (Some(heir), 99, Some(heir), Some(heir)),
+            (Some(heir), 100, Some(heir), Some(heir)),
+        ] {
+            let proven_ms = primary.map(|_| asked_ms);
+            let topology = Topology { primary, proven_ms, ..Topology::empty("c".into()) };
+            assert_eq!(is_over(&topology, named, 100), expected, "{primary:?} {asked_ms} {named:?}");
+        }
+    }
 }
