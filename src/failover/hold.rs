@@ -13,6 +13,7 @@
 //! Here is the count and its limit; the waiting itself is the session's, on the topology's change notice. Nothing here is
 //! on the way of a statement that need not wait, so a lock will do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Holds {
     counts: Mutex<HoldCounts>,
-    max: usize,
-    bytes_max: usize,
+    max: AtomicUsize,
+    bytes_max: AtomicUsize,
 }
 
 /// Statements that leave at once, and the time between two waves of those behind them.
@@ -63,13 +64,20 @@ pub struct Held {
 impl Holds {
     /// A hold for at most `max` statements at a time, of at most `bytes_max` bytes together.
     pub fn new(max: usize, bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { counts: Mutex::default(), max, bytes_max })
+        Arc::new(Self { counts: Mutex::default(), max: max.into(), bytes_max: bytes_max.into() })
+    }
+
+    /// Changes the limits for statements to come; who waits goes on waiting.
+    pub fn limit(&self, max: usize, bytes_max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Enters the hold with a statement of so many bytes; `None` if it is full.
     pub fn enter(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let mut counts = self.lock();
-        if counts.held >= self.max || bytes > self.bytes_max.saturating_sub(counts.bytes) {
+        let (max, bytes_max) = (self.max.load(Ordering::Relaxed), self.bytes_max.load(Ordering::Relaxed));
+        if counts.held >= max || bytes > bytes_max.saturating_sub(counts.bytes) {
             return None;
         }
         let since = Instant::now();

@@ -98,8 +98,8 @@ pub struct UserPlace {
 }
 
 /// As many as it may hold; how long they are is the cluster's concern.
-fn holds(config: &ListenerConfig) -> Arc<Holds> {
-    Holds::new(config.hold_statements_max.unwrap_or(usize::MAX), usize::MAX)
+fn held_max(config: &ListenerConfig) -> usize {
+    config.hold_statements_max.unwrap_or(usize::MAX)
 }
 
 impl Listener {
@@ -112,16 +112,17 @@ impl Listener {
         all: Arc<AllSessions>,
     ) -> Self {
         let failures = Arc::new(Mutex::new(Failures::new(failure_limits(&config))));
-        let holds = holds(&config);
+        let holds = Holds::new(held_max(&config), usize::MAX);
         Self { config, clusters, tls, accounts, holds, failures, all, sessions: Arc::default(), users: Arc::default() }
     }
 
     /// The same listener with other settings: its counts go on.
     pub fn with_config(&self, config: ListenerConfig, tls: Arc<ListenerTls>, accounts: Arc<Ledger>) -> Self {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).limit(failure_limits(&config));
+        self.holds.limit(held_max(&config), usize::MAX);
         Self {
             clusters: Arc::clone(&self.clusters),
-            holds: holds(&config),
+            holds: Arc::clone(&self.holds),
             failures: Arc::clone(&self.failures),
             all: Arc::clone(&self.all),
             sessions: Arc::clone(&self.sessions),

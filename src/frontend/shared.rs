@@ -85,6 +85,7 @@ impl Cluster {
     /// The same cluster with other settings: topology, hold and counts go on.
     pub fn with_config(&self, config: ClusterConfig, tls: Arc<BackendTls>) -> Self {
         self.witnesses.set_access(access(&config, &tls));
+        self.holds.limit(config.hold_statements_max, config.hold_bytes_max);
         Self {
             name: self.name.clone(),
             id: self.id,

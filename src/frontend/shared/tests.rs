@@ -29,3 +29,14 @@ async fn logins_to_one_server_take_turns_in_the_order_they_came() {
     drop((first, third));
     assert!(fourth.now_or_never().flatten().is_some());
 }
+
+#[test]
+fn a_changed_limit_of_the_hold_counts_for_those_that_come_while_others_wait() {
+    let cluster = cluster(1);
+    let _waits = cluster.holds.enter(10).expect("a place");
+    let narrow = ClusterConfig { hold_statements_max: 1, ..cluster.config.clone() };
+    assert!(cluster.with_config(narrow, Arc::clone(&cluster.tls)).holds.enter(0).is_none());
+    let small = ClusterConfig { hold_bytes_max: 15, ..cluster.config.clone() };
+    assert!(cluster.with_config(small, Arc::clone(&cluster.tls)).holds.enter(10).is_none());
+    assert!(cluster.with_config(cluster.config.clone(), Arc::clone(&cluster.tls)).holds.enter(10).is_some());
+}
