@@ -2,65 +2,16 @@
 mod proxy;
 mod testbed;
 
-use holdfast::bench::report::{Agreement, Class, Report, Run};
+#[path = "bench_failover/figures.rs"]
+mod figures;
+#[path = "bench_failover/measurement.rs"]
+mod measurement;
+
+use holdfast::bench::report::{Agreement, Class, Run};
+use measurement::Bench;
 use proxy::{EXACTLY_ONCE, Options, Proxy, SOON};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use testbed::{Group, GroupOptions, Router, Server, ServerOptions, until};
-
-/// A measurement that runs; killed when dropped.
-struct Bench {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Bench {
-    fn start(name: &str, port: u16, servers: &[Server], more: &[&str]) -> Self {
-        let dir = testbed::Testbed::get().new_folder(name);
-        let file = |name: &str| std::fs::File::create(dir.join(name)).expect("the folder is writable");
-        let mut run = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        run.args(["bench", "failover", "--target", &format!("127.0.0.1:{port}")]);
-        if !more.contains(&"--user") {
-            run.args(["--user", "app"]);
-        }
-        for server in servers {
-            run.args(["--server", &server.addr().to_string()]);
-        }
-        run.args(["--clients-write", "4", "--clients-read", "2", "--clients-transaction", "2"]);
-        run.args(["--clients-prepared", "2", "--clients-idle", "2", "--rate", "25", "--before", "1s", "--after", "1s"]);
-        run.arg("--json").arg(dir.join("report.json")).arg("--html").arg(dir.join("report.html"));
-        run.args(more).env("HOLDFAST_BENCH_PASSWORD", "app");
-        run.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
-        Self { child: run.spawn().expect("the binary is there"), dir }
-    }
-
-    fn text(&self, file: &str) -> String {
-        std::fs::read_to_string(self.dir.join(file)).unwrap_or_default()
-    }
-
-    /// Waits for its end; exit code and what it said.
-    fn end(&mut self) -> (i32, String) {
-        let mut status = None;
-        until("the measurement ends", SOON, || {
-            status = self.child.try_wait().expect("it is ours");
-            status.is_some()
-        });
-        let code = status.and_then(|status| status.code()).unwrap_or(-1);
-        (code, self.text("out") + &self.text("err"))
-    }
-
-    fn report(&self) -> Report {
-        let text = self.text("report.json");
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
-    }
-}
 
 fn of(run: &Run, class: Class) -> &holdfast::bench::report::ClassReport {
     run.classes.iter().find(|c| c.class == class).expect("there are clients of that class")
@@ -225,8 +176,8 @@ fn beside_mysql_router() {
                 group.wait_online(3);
             }
             let page = target.join(format!("failover-{trigger}.html"));
-            std::fs::copy(bench.dir.join("report.html"), &page).expect("the folder is writable");
-            compare = Some(bench.dir.join("report.json").display().to_string());
+            std::fs::copy(bench.file("report.html"), &page).expect("the folder is writable");
+            compare = Some(bench.file("report.json").display().to_string());
             last = said;
         }
     }

@@ -170,6 +170,27 @@ fn a_session_that_reads_from_the_new_primary_is_there_already() {
     assert_eq!(connections(), before, "no other login");
 }
 
+/// It keeps its connections and says nothing on them; nobody takes it for anything but slow at first.
+#[test]
+fn a_read_on_a_frozen_follower_is_run_elsewhere() {
+    let set = ReplicaSet::start(SetOptions { replicas: 1, ..SetOptions::asynchronous() });
+    let servers = Options::servers(set.servers().iter().map(Server::addr));
+    let proxy = Proxy::start(servers.cluster("silence_ms_max = 1000\nprobe_timeout_ms = 300"));
+    let mut client = proxy.client();
+    until("it reads from the follower", SOON, || client.one("SELECT @@server_id") == id(set.server(1)));
+    let read = "SELECT @@server_id, SLEEP(IF(@@read_only, 3, 0))";
+    let asleep = "SELECT COUNT(*) FROM information_schema.processlist WHERE user='app' AND info LIKE '%SLEEP(IF%'";
+    let rows = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| client.query(read));
+        until("the follower runs it", SOON, || set.server(1).one(asleep) == "1");
+        set.server(1).freeze();
+        reading.join().expect("it does not panic").expect("an answer while the follower is frozen")
+    });
+    assert_eq!(rows[0][0], id(set.server(0)));
+    set.server(1).thaw();
+    until("it reads from the follower again", SOON, || client.one("SELECT @@server_id") == id(set.server(1)));
+}
+
 /// The proxy hears of the fence from the server's refusal, or knows of it and does not even ask.
 #[test]
 fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
@@ -195,8 +216,12 @@ fn a_transaction_on_a_fenced_primary_is_to_be_begun_again() {
         set.switchover(1);
         let fault = client.read().expect_err("the transaction is lost");
         assert_eq!(fault.state(), (1213, "40001"));
+        // That the primary moved back is learned from a refusal only, and from a question of that very millisecond.
+        set.switchover(0);
+        let mut other = proxy.client();
+        other.query("INSERT INTO app.`load`(client, n) VALUES (2, 2)").expect("written where the primary is again");
         client.query("BEGIN").expect("a transaction");
-        assert_eq!(client.one("SELECT @@server_id"), id(set.server(1)));
+        assert_eq!(client.one("SELECT @@server_id"), id(set.server(0)));
         client.query("ROLLBACK").expect("the connection is usable");
     }
 }

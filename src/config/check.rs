@@ -225,6 +225,7 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> V
     section.millis("probe_timeout_ms", config.probe_timeout);
     section.millis("connect_timeout_ms", config.connect_timeout);
     section.millis("drain_deadline_ms", config.drain_deadline);
+    section.millis("silence_ms_max", config.silence_max);
     section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("backend_logins_max", config.backend_logins_max);

@@ -224,6 +224,7 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis("probe_timeout_ms", 10..=60_000, &mut cluster.probe_timeout);
     section.millis("connect_timeout_ms", 10..=60_000, &mut cluster.connect_timeout);
     section.millis("drain_deadline_ms", 0..=3_600_000, &mut cluster.drain_deadline);
+    section.millis("silence_ms_max", 100..=3_600_000, &mut cluster.silence_max);
     section.millis_limit("accept_lost_writes_after_ms", 3_600_000, &mut cluster.accept_lost_writes_after);
     section.limit("backend_connections_max", CONNECTIONS_MAX, &mut cluster.backend_connections_max);
     section.count("backend_logins_max", 1..=100_000, &mut cluster.backend_logins_max);

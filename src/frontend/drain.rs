@@ -41,7 +41,7 @@ pub enum Fate {
 pub fn fate(topology: &Topology, slot: Slot, backend: BackendId, term: Term) -> Fate {
     let Some(server) = topology.backend(backend) else { return Fate::Cut };
     let deposed = topology.term != term || topology.primary.is_some_and(|primary| primary != backend);
-    if slot == Slot::Primary && deposed {
+    if slot == Slot::Primary && deposed || slot == Slot::Follower && server.silent {
         return Fate::Cut;
     }
     match server.serving {
@@ -182,6 +182,7 @@ mod tests {
         let draining = || Serving::Draining { reason: "its pod is cordoned".into() };
         let drained = || Serving::Drained { reason: "its pod is cordoned".into() };
         let silent = || Serving::No { reason: "no answer".into() };
+        let lasting = || Serving::No { reason: "no answer for long".into() };
         for (slot, serving, primary, term, expected) in [
             (Slot::Primary, Serving::Yes, Some(0), 1, Fate::Stay),
             (Slot::Primary, draining(), Some(0), 1, Fate::Leave),
@@ -194,10 +195,15 @@ mod tests {
             (Slot::Follower, silent(), Some(1), 1, Fate::Stay),
             (Slot::Follower, draining(), Some(1), 1, Fate::Leave),
             (Slot::Follower, drained(), Some(1), 1, Fate::Cut),
+            (Slot::Follower, lasting(), Some(1), 1, Fate::Cut),
+            // It may be the only one that has all: nobody else can say what became of what runs there.
+            (Slot::Primary, lasting(), None, 1, Fate::Stay),
         ] {
             let mut topology = Topology::empty(ClusterName::from("c"));
             let of = |id| Backend::new(BackendId(id), format!("db-{id}").parse().unwrap(), 1);
-            topology.backends = vec![Backend { role: Role::Follower, serving: serving.clone(), ..of(0) }, of(1)];
+            let silent = serving == lasting();
+            topology.backends =
+                vec![Backend { role: Role::Follower, serving: serving.clone(), silent, ..of(0) }, of(1)];
             (topology.primary, topology.term) = (primary.map(BackendId), Term(term));
             assert_eq!(
                 fate(&topology, slot, BackendId(0), Term(1)),

@@ -48,6 +48,7 @@ pub(super) fn topology_settings(
         },
         limits: topology::Limits {
             drain_ms: config.drain_deadline.as_millis() as u64,
+            silence_ms: config.silence_max.as_millis() as u64,
             accept_lost_ms: config.accept_lost_writes_after.map(|after| after.as_millis() as u64),
             answer_ms_max: (2 * (config.probe_interval + config.probe_timeout)).as_millis() as u64,
             ..topology::Limits::default()

@@ -25,6 +25,16 @@ pub(super) struct Pace {
     pub(super) interval: Duration,
     /// Counts the calls to ask at once.
     pub(super) wakes: u64,
+    /// The last moment at which somebody doubted a server: somebody waits for answers to questions from after it.
+    pub(super) doubted_ms: Option<u64>,
+}
+
+impl Pace {
+    /// How long after an answer to a question from `asked_ms` the next one is due. Whether a question from the doubt's own
+    /// millisecond was asked before it or after it nobody can tell, so it owes another one.
+    fn after(&self, asked_ms: u64, owed: Duration) -> Duration {
+        if self.doubted_ms.is_some_and(|doubted| asked_ms <= doubted) { owed.min(self.interval) } else { self.interval }
+    }
 }
 
 /// One server's prober.
@@ -60,21 +70,22 @@ impl Prober {
             if self.answers.send(Observation { backend: self.id, asked_ms, outcome }).await.is_err() {
                 return;
             }
-            self.pause(&mut asker, wakes, least).await;
+            self.pause(&mut asker, (asked_ms, wakes), least).await;
         }
     }
 
     /// Waits until the next question is due: the interval over, whatever it becomes meanwhile but not under `least`, a new
     /// wake, or the server closing the connection, which is how the death of an idle server shows at once.
-    async fn pause(&mut self, asker: &mut Option<Asker>, wakes: u64, least: Duration) {
+    async fn pause(&mut self, asker: &mut Option<Asker>, (asked_ms, wakes): (u64, u64), least: Duration) {
         let answered = tokio::time::Instant::now();
+        let owed = self.settings.probe.wake_gap();
         loop {
             let pace = *self.pace.borrow_and_update();
             if pace.wakes != wakes {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(answered + pace.interval.max(least)) => return,
+                () = tokio::time::sleep_until(answered + pace.after(asked_ms, owed).max(least)) => return,
                 () = ended(asker) => {
                     // A server that closes whatever we open must not keep us busy.
                     tokio::time::sleep_until(answered + self.settings.probe.doubt_interval).await;
@@ -171,5 +182,25 @@ fn greeting(connected: &Connected) -> ServerGreeting {
         capabilities: connected.server_capabilities.0,
         collation: connected.server_collation,
         plugin: String::from_utf8_lossy(&connected.server_plugin).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_from_before_a_doubt_or_from_its_millisecond_owes_another() {
+        let (slow, fast, owed) = (Duration::from_secs(1), Duration::from_millis(1), Duration::from_millis(2));
+        for (interval, doubted_ms, asked_ms, expected) in [
+            (slow, None, 0, slow),
+            (slow, Some(7), 6, owed),
+            (slow, Some(7), 7, owed),
+            (slow, Some(7), 8, slow),
+            (fast, Some(7), 7, fast),
+        ] {
+            let pace = Pace { interval, wakes: 0, doubted_ms };
+            assert_eq!(pace.after(asked_ms, owed), expected, "{pace:?} {asked_ms}");
+        }
     }
 }

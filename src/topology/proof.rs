@@ -206,6 +206,7 @@ fn describe(case: &Case<'_>, server: &Server, verdict: &Verdict, grouped: bool) 
         role: standing.role,
         serving,
         answers: server.failure.is_none() && case.witness(server.id).is_some(),
+        silent: server.silent_ms.is_some_and(|since| case.now_ms.saturating_sub(since) >= case.limits.silence_ms),
         lag_ms: if standing.role == Role::Primary { Some(0) } else { server.lag_ms },
         gtids: report.and_then(|report| report.gtids.clone()),
         evidence: standing.evidence.into(),
@@ -245,8 +246,8 @@ fn facade(case: &Case<'_>, primary: Option<BackendId>) -> Option<ServerFacade> {
 /// Is there any difference but lag, age of proof and wording?
 fn differs(a: &Topology, b: &Topology) -> bool {
     let line = |x: &Backend, y: &Backend| {
-        (x.id, &x.address, x.weight, x.role, &x.server_uuid, x.server_id, &x.version)
-            != (y.id, &y.address, y.weight, y.role, &y.server_uuid, y.server_id, &y.version)
+        (x.id, &x.address, x.weight, x.role, x.silent, &x.server_uuid, x.server_id, &x.version)
+            != (y.id, &y.address, y.weight, y.role, y.silent, &y.server_uuid, y.server_id, &y.version)
             || x.serving.as_str() != y.serving.as_str()
             || x.pod != y.pod
     };

@@ -29,6 +29,8 @@ pub struct Server {
     /// The last moment something spoke against it: a hint, or a question without an answer. Only what was asked after it
     /// proves anything about this server.
     pub suspected_ms: Option<u64>,
+    /// It has given no answer of any kind since then.
+    pub silent_ms: Option<u64>,
     /// It was the primary of an earlier term and has not been seen read-only since: if it comes back writable, that is
     /// left over from then.
     pub former_primary: bool,
@@ -77,6 +79,7 @@ impl Server {
             report: None,
             failure: None,
             suspected_ms: None,
+            silent_ms: None,
             former_primary: false,
             lag_ms: None,
         }
@@ -99,10 +102,15 @@ impl Server {
                 self.former_primary &= !(report.read_only || report.offline);
                 self.report = Some((asked_ms, report));
                 self.failure = None;
+                self.silent_ms = None;
             }
             Err(failure) => {
                 // The doubt begins when the silence was noticed at the latest, when it began at the earliest.
                 self.suspected_ms = self.suspected_ms.max(Some(asked_ms));
+                self.silent_ms = match failure.kind {
+                    FailureKind::Gone | FailureKind::Silent => self.silent_ms.or(Some(asked_ms)),
+                    FailureKind::Barred => None,
+                };
                 self.failure = Some((asked_ms, failure));
             }
         }

@@ -94,6 +94,13 @@ pub struct ProbeSettings {
     pub answer_bytes_max: usize,
 }
 
+impl ProbeSettings {
+    /// Between two questions that doubts are asking for, however many come.
+    pub fn wake_gap(&self) -> Duration {
+        self.doubt_interval / 4
+    }
+}
+
 impl Default for ProbeSettings {
     fn default() -> Self {
         Self {
@@ -116,6 +123,8 @@ pub struct Limits {
     pub forget_ms: u64,
     /// A server that is drained may finish what runs for this long.
     pub drain_ms: u64,
+    /// A server that has answered nothing for this long is [`super::Backend::silent`].
+    pub silence_ms: u64,
     /// A primary that lacks what the last one was seen to have is taken all the same after this. `None`: never.
     pub accept_lost_ms: Option<u64>,
     /// Most servers of one cluster.
@@ -132,6 +141,7 @@ impl Default for Limits {
             answer_ms_max: 4000,
             forget_ms: 60_000,
             drain_ms: 60_000,
+            silence_ms: 10_000,
             accept_lost_ms: None,
             backends_max: 64,
             lag_samples_max: 128,

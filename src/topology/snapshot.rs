@@ -76,6 +76,8 @@ pub struct Backend {
     pub serving: Serving,
     /// It answered the last question it was asked, lately enough: what runs on it can be answered, too.
     pub answers: bool,
+    /// It has answered nothing for so long that what runs on it is not waited for.
+    pub silent: bool,
     /// How far behind the primary it was at its last answer, in milliseconds: the true lag lies between this and this plus
     /// one probe interval. 0 for the primary. `None`: not known (no GTIDs, or no primary was seen yet).
     pub lag_ms: Option<u64>,
@@ -103,6 +105,7 @@ impl Backend {
             role: Role::Unknown,
             serving: Serving::No { reason: "not asked yet".into() },
             answers: false,
+            silent: false,
             lag_ms: None,
             gtids: None,
             evidence: "not asked yet".into(),

@@ -37,7 +37,7 @@ pub fn spawn(settings: TopologySettings, shutdown: CancellationToken) -> Topolog
     let picture = Picture::new(settings.cluster.clone(), settings.source.clone(), settings.limits.clone(), now(epoch));
     let (handle, commands) = TopologyHandle::new(picture.current().as_ref().clone(), epoch);
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
-    let pace = watch::Sender::new(Pace { interval: settings.probe.interval, wakes: 0 });
+    let pace = watch::Sender::new(Pace { interval: settings.probe.interval, wakes: 0, doubted_ms: None });
     let writer = Writer {
         handle: handle.clone(),
         settings,
@@ -128,6 +128,7 @@ impl Writer {
             Command::Suspect { backend, hint, at_ms } => {
                 tracing::debug!(cluster = %self.settings.cluster, backend = backend.0, hint = hint.as_str(), "hint");
                 self.picture.suspect(backend, at_ms);
+                self.pace.send_modify(|pace| pace.doubted_ms = pace.doubted_ms.max(Some(at_ms)));
                 true
             }
             Command::Configure(settings) => {
@@ -228,8 +229,7 @@ impl Writer {
 
     /// Has every server asked at once, but not for each of a flood of hints.
     fn wake(&mut self) {
-        let gap = self.settings.probe.doubt_interval / 4;
-        if self.woken.is_none_or(|woken| woken.elapsed() >= gap) {
+        if self.woken.is_none_or(|woken| woken.elapsed() >= self.settings.probe.wake_gap()) {
             self.woken = Some(Instant::now());
             self.pace.send_modify(|pace| pace.wakes += 1);
         }

@@ -44,6 +44,8 @@ pub struct Options {
     /// One listener for each; `split` if there is none.
     pub modes: Vec<&'static str>,
     pub json: bool,
+    /// How much it logs, if not all that tests read.
+    pub level: Option<&'static str>,
     /// Limit of open files, if another than ours.
     pub files_max: Option<u32>,
 }
@@ -116,8 +118,9 @@ impl Options {
     fn text(&self, ports: &[Port], admin: u16) -> String {
         let format = if self.json { "json" } else { "text" };
         let mut text = format!(
-            "[proxy]\nworkers = 2\n{}\n[log]\nlevel = \"debug\"\nformat = \"{format}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n",
-            self.proxy
+            "[proxy]\nworkers = 2\n{}\n[log]\nlevel = \"{}\"\nformat = \"{format}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n",
+            self.proxy,
+            self.level.unwrap_or("debug"),
         );
         for (mode, port) in self.modes.iter().zip(ports) {
             text += &format!(

@@ -40,6 +40,8 @@ pub struct ClusterConfig {
     pub connect_timeout: Duration,
     /// `drain_deadline_ms`: how long open transactions keep a backend that is drained. Default 10 s.
     pub drain_deadline: Duration,
+    /// `silence_ms_max`: a server that answers nothing for so long loses those that read from it. Default 10 s.
+    pub silence_max: Duration,
     /// `accept_lost_writes_after_ms`: a primary that lacks writes which the last one was seen to have is taken after this
     /// all the same. 0 (the default) = `None`: never.
     pub accept_lost_writes_after: Option<Duration>,
@@ -74,6 +76,7 @@ impl ClusterConfig {
             probe_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(10),
+            silence_max: Duration::from_secs(10),
             accept_lost_writes_after: None,
             backend_connections_max: None,
             backend_logins_max: 32,

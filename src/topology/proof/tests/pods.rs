@@ -129,6 +129,26 @@ fn a_drained_pod_that_is_silent_is_still_cut() {
 }
 
 #[test]
+fn silence_is_counted_from_the_first_question_without_any_answer() {
+    let mut world = World::of_pods([pod(A, Primary), pod(B, Follower)]);
+    let silence = Limits::default().silence_ms;
+    let mut is_silent = |ms, said| {
+        let topology = world.at(ms, [(A, Ok(server(A))), (B, said)]);
+        (topology.backend(BackendId(B)).unwrap().silent, topology.version)
+    };
+    let (_, version) = is_silent(1000, Ok(replica(B, A)));
+    assert!(!is_silent(2000, silent()).0 && !is_silent(2000 + silence - 1, gone()).0);
+    let (is, after) = is_silent(2000 + silence, silent());
+    assert!(is && after > version, "and whoever waits for news hears of it");
+    // One that refuses the question is alive, and so is one that answers.
+    for said in [barred(), Ok(replica(B, A))] {
+        assert!(!is_silent(20_000 + silence, said).0);
+        assert!(!is_silent(21_000 + silence, silent()).0, "counted anew");
+        assert!(is_silent(21_000 + 2 * silence, silent()).0);
+    }
+}
+
+#[test]
 fn a_restart_casts_doubt_until_the_next_answer() {
     let mut world = World::of_pods([pod(A, Primary)]);
     assert!(!world.at(1000, [(A, Ok(server(A)))]).doubt);
