@@ -26,7 +26,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A proxy that finds the cluster by its labels, and a table for the load.
+/// A proxy that finds the cluster by its labels and tells the reconciler when the primary looks lost, and a table for the load.
 fn proxy_of(bed: &Bed, cluster: &str) -> Proxy {
     let account = format!("user = \"holdfast\"\npassword = \"{}\"", bed.password(cluster, "proxy"));
     let pods = format!(
@@ -39,7 +39,8 @@ fn proxy_of(bed: &Bed, cluster: &str) -> Proxy {
         &primary,
         "CREATE SCHEMA app; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'",
     );
-    let proxy = Proxy::start(Options::pods(&pods).account(&account).cluster("hold_ms_max = 60000"));
+    let lines = format!("hold_ms_max = 60000\nreconciler = \"{}\"", bed.admin());
+    let proxy = Proxy::start(Options::pods(&pods).account(&account).cluster(&lines));
     proxy.client().query(TABLE).unwrap();
     proxy
 }
@@ -95,12 +96,15 @@ fn a_set_keeps_every_acknowledged_write() {
     volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
     let load = Load::start(proxy.port(), 6);
+    a_word_changes_nothing_of_a_healthy_primary(&bed);
 
     let first = bed.primary("set");
     bed.pod(&first).kill9();
     wait_moved(&bed, "set", &first);
     load.wait_more(5);
     bed.wait_ready("set");
+    let told = |result: &str| proxy.metric("holdfast_nudges_total", &[&format!("result=\"{result}\"")]);
+    until("the proxy has told the reconciler", SOON, || told("heard") >= 1.0);
 
     let second = bed.primary("set");
     let troubles = load.troubles();
@@ -124,6 +128,8 @@ fn a_set_keeps_every_acknowledged_write() {
     bed.plane.kill_api();
     bed.pod(&third).kill9();
     bed.wait_log("roles stay as they are");
+    // Then it leads no more, and says so to those that hope for it.
+    until("the proxy hears that nobody leads", SOON, || told("not_leading") >= 1.0);
     bed.plane.start_api();
     load.wait_more(5);
     bed.wait_ready("set");
@@ -160,6 +166,32 @@ fn a_set_keeps_every_acknowledged_write() {
     println!("a set under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
     println!("{:#}", bed.status("set")["lastFailover"]);
+}
+
+/// The reconciler looks because it is told to, and does nothing, however often.
+fn a_word_changes_nothing_of_a_healthy_primary(bed: &Bed) {
+    bed.wait_whole("set");
+    let steps = || bed.log().matches("done step=").count();
+    let before = (bed.primary("set"), bed.status("set")["term"].clone(), steps());
+    let looks = || bed.metric("holdfast_reconciler_nudged_looks_total", &["cluster=\"set\""]);
+    for (query, status) in [
+        ("cluster=set", 202),
+        ("cluster=set&namespace=shop", 202),
+        ("cluster=set&namespace=elsewhere", 404),
+        ("cluster=nobody", 404),
+        ("namespace=shop", 400),
+        ("cluster=set&promote=set-mysql-1", 400),
+    ] {
+        assert_eq!(bed.suspect(query), status, "{query}");
+    }
+    // One look has ended when the next one begins.
+    for more in 1..=3 {
+        let seen = looks();
+        assert_eq!(bed.suspect("cluster=set"), 202);
+        until("it looks because it is told to", SOON, || looks() > seen);
+        assert!(looks() >= f64::from(more));
+    }
+    assert_eq!((bed.primary("set"), bed.status("set")["term"].clone(), steps()), before);
 }
 
 #[test]

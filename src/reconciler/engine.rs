@@ -1,5 +1,5 @@
-//! The loop of one cluster: look, decide, act; every second while all is well, at once when a server leaves, and again and
-//! again while there is something to do.
+//! The loop of one cluster: look, decide, act; every second while all is well, at once when a server leaves or something is
+//! heard, and again and again while there is something to do.
 //!
 //! It holds the only connections and the only memory there is, and both may be lost at any moment: what must survive is in the
 //! record. A step that takes long (a clone, a join) runs beside the loop, and its member is left in peace meanwhile.
@@ -85,11 +85,14 @@ impl<P: Place> Engine<P> {
                     TICK
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // Not so often that a server which closes whatever is opened keeps it busy.
-                () = self.observer.somebody_left(), if pause > HASTE => {}
-                () = self.place.changed(), if pause > HASTE => {}
+            // Not more often, whoever calls: a server that closes whatever is opened, or proxies without end.
+            tokio::time::sleep(HASTE).await;
+            if pause > HASTE {
+                tokio::select! {
+                    () = tokio::time::sleep(pause - HASTE) => {}
+                    () = self.observer.somebody_left() => {}
+                    () = self.place.changed() => {}
+                }
             }
         }
     }

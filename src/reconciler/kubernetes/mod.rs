@@ -23,16 +23,17 @@ mod operations;
 mod place;
 mod progress;
 mod rollout;
+mod suspicions;
 mod tell;
 mod upkeep;
 mod volumes;
 
 use super::engine::Engine;
 use super::resource::{MysqlCluster, MysqlOperation};
-use super::server;
+use super::{admin_port, server};
+use crate::metrics;
 use crate::topology::kubernetes::client::{Access, Trouble, TroubleKind};
 use crate::topology::kubernetes::pod::Pod;
-use crate::{admin, metrics};
 use cache::{Bells, Cache, follow};
 use kube::Client;
 use kube::api::{Api, ApiResource, Resource, ResourceExt};
@@ -40,12 +41,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
 use place::InKubernetes;
 use progress::AllProgress;
-use serde_json::json;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use suspicions::Ears;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -87,6 +87,8 @@ pub struct Shared {
     pods: Cache<Pod>,
     operations: Cache<MysqlOperation>,
     bells: Bells,
+    /// Rung by proxies.
+    suspicions: Bells,
     progress: AllProgress,
     news: Notify,
     events: mpsc::Sender<(String, Event)>,
@@ -113,11 +115,12 @@ impl Shared {
 /// # Errors
 /// There is no way to the API server.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
+    let ears = Arc::new(Ears::default());
     if let Some(listen) = options.listen {
-        let bound = TcpListener::bind(listen).await;
+        let listening = ears.clone();
+        let opened = admin_port(listen, Arc::new(move |suspicion| listening.hear(suspicion)), stop.clone()).await;
         let kind = TroubleKind::Configuration;
-        let listener = bound.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
-        tokio::spawn(admin::serve(listener, admin_state(), stop.clone()));
+        opened.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
     }
     let (client, home) = options.access.open().await?;
     let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
@@ -129,8 +132,8 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Troub
             led = true;
             metrics::reconciler::leads(true);
             let leading = stop.child_token();
-            let work =
-                join(namespaces.iter().map(|namespace| keep_namespace(&client, options, namespace, leading.clone())));
+            let all = (&client, options, &*ears);
+            let work = join(namespaces.iter().map(|namespace| keep_namespace(all, namespace, leading.clone())));
             tokio::join!(work, renewed(&mut candidate, leading.clone()));
             metrics::reconciler::leads(false);
             tracing::info!("leads no more");
@@ -140,18 +143,6 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Troub
         drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
     }
     Ok(())
-}
-
-/// Ready as soon as it runs, whoever leads; what it knows of clusters is in their status.
-fn admin_state() -> admin::AdminState {
-    let nothing = || json!({ "see": "kubectl get mysqlclusters" });
-    admin::AdminState {
-        ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
-        topology: Arc::new(nothing),
-        status: Arc::new(nothing),
-        prometheus: metrics::install(),
-        before_scrape: Arc::new(|| {}),
-    }
 }
 
 async fn join(all: impl Iterator<Item = impl Future<Output = ()>>) {
@@ -186,7 +177,11 @@ async fn renewed(candidate: &mut Candidate, leading: CancellationToken) {
 }
 
 /// Watches one namespace and keeps a pair of loops for each of its MysqlClusters.
-async fn keep_namespace(client: &Client, options: &Options, namespace: &str, leading: CancellationToken) {
+async fn keep_namespace(
+    (client, options, ears): (&Client, &Options, &Ears),
+    namespace: &str,
+    leading: CancellationToken,
+) {
     let (events, told) = mpsc::channel(EVENTS_MAX);
     let shared = Arc::new(Shared {
         client: client.clone(),
@@ -196,10 +191,12 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         pods: Cache::default(),
         operations: Cache::default(),
         bells: Bells::default(),
+        suspicions: Bells::default(),
         progress: AllProgress::default(),
         news: Notify::new(),
         events,
     });
+    ears.open(&shared);
     let mut watches = JoinSet::new();
     let (own, pods, asked) = (shared.clone(), shared.clone(), shared.clone());
     watches.spawn(async move {
@@ -224,6 +221,7 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         // One whose loops have ended, for whatever reason, gets new ones.
         kept.retain(|name, kept| names.contains(name) && !kept.work.is_finished());
         shared.bells.keep_only(&names);
+        shared.suspicions.keep_only(&names);
         shared.progress.keep_only(&names);
         for name in names {
             kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));

@@ -38,6 +38,7 @@ pub struct InKubernetes {
     shared: Arc<Shared>,
     name: String,
     bell: watch::Receiver<()>,
+    suspicion: watch::Receiver<()>,
     api: Api<MysqlCluster>,
     pods: Api<Pod>,
     /// The newest that is known: what was written, or what the watch said since.
@@ -53,11 +54,12 @@ impl InKubernetes {
     pub fn new(shared: Arc<Shared>, name: &str) -> Self {
         let api = Api::namespaced(shared.client.clone(), &shared.namespace);
         let pods = shared.pods_api();
-        let bell = shared.bells.of(name);
+        let (bell, suspicion) = (shared.bells.of(name), shared.suspicions.of(name));
         Self {
             shared,
             name: name.to_owned(),
             bell,
+            suspicion,
             api,
             pods,
             current: None,
@@ -230,7 +232,11 @@ impl Place for InKubernetes {
     }
 
     async fn changed(&mut self) {
-        if self.bell.changed().await.is_err() {
+        let rung = tokio::select! {
+            rung = self.bell.changed() => rung,
+            rung = self.suspicion.changed() => rung.inspect(|()| metrics::nudged_look(&self.name)),
+        };
+        if rung.is_err() {
             std::future::pending().await
         }
     }
