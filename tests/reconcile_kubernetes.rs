@@ -5,6 +5,8 @@
 mod proxy;
 mod testbed;
 
+#[path = "reconcile_kubernetes/asked.rs"]
+mod asked;
 #[path = "reconcile_kubernetes/bed.rs"]
 mod bed;
 #[path = "reconcile_kubernetes/faults.rs"]
@@ -418,6 +420,19 @@ fn members_come_and_go_as_they_are_asked_to() {
     println!("scaled, restarted, recloned, fenced: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
     assert_eq!(outcome.troubles, [], "no client notices any of it");
+}
+
+/// `cargo test --test reconcile_kubernetes failovers_are -- --include-ignored`
+#[test]
+#[ignore = "a minute"]
+fn failovers_are_made_when_asked_for_and_others_clusters_observed() {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("set", &json!({ "topology": "semisync", "autoReclone": true, "failoverDelaySeconds": 600 }));
+    bed.wait_whole("set");
+    asked::a_failover_does_not_wait_for_the_spec(&bed);
+    asked::only_force_overrules_the_proof(&bed);
+    asked::what_is_anothers_is_only_observed(&bed);
 }
 
 /// As many random faults as HOLDFAST_ROUNDS says.
