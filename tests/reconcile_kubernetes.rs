@@ -11,6 +11,8 @@ mod asked;
 mod bed;
 #[path = "reconcile_kubernetes/faults.rs"]
 mod faults;
+#[path = "reconcile_kubernetes/medians.rs"]
+mod medians;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "reconcile_kubernetes/walk.rs"]
@@ -433,6 +435,29 @@ fn failovers_are_made_when_asked_for_and_others_clusters_observed() {
     asked::a_failover_does_not_wait_for_the_spec(&bed);
     asked::only_force_overrules_the_proof(&bed);
     asked::what_is_anothers_is_only_observed(&bed);
+}
+
+fn medians_of(topology: &str) {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("db", &json!({ "topology": topology, "autoReclone": true }));
+    bed.wait_ready("db");
+    let proxy = proxy_of(&bed, "db");
+    medians::measure(&bed, topology, &proxy);
+}
+
+/// `cargo test --release --test reconcile_kubernetes medians -- --include-ignored --nocapture`
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_set() {
+    medians_of("semisync");
+}
+
+/// The same.
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_group() {
+    medians_of("group");
 }
 
 /// As many random faults as HOLDFAST_ROUNDS says.
