@@ -2,7 +2,8 @@
 //!
 //! Why: clients notice first. It is a hint and nothing more: the reconciler believes what it sees itself, and a proxy that is
 //! cut off from a healthy primary only makes it look. A task of its own, beside the data path and beside the topology's one
-//! writer: neither ever waits for it. What it refuses: to tell more often than [`GAP_MS`], or to wait longer than [`DEADLINE`].
+//! writer: neither ever waits for it. What it refuses: to tell more than ten times a second, or to wait for an answer longer than
+//! one.
 //!
 //! Several reconcilers may stand behind the name, of which one leads: all of its addresses are told.
 
