@@ -14,8 +14,9 @@
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
 //! [`resource`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
-//! back. [`config`]: the file of `holdfast reconcile` where the members are listed and no Kubernetes is needed. [`kubernetes`]:
-//! MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods are before the servers start.
+//! back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
+//! no Kubernetes is needed. [`kubernetes`]: MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods
+//! are before the servers start.
 
 pub mod accounts;
 pub mod act;
@@ -32,6 +33,7 @@ pub mod resource;
 pub mod server;
 pub mod snapshot;
 pub mod status;
+pub mod story;
 
 use config::{File, FileError};
 use engine::Engine;
