@@ -141,6 +141,16 @@ fn a_set_keeps_every_acknowledged_write() {
     assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
     let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
     assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
+    // The reconciler's page tells the same.
+    let page = bed.page();
+    let set = page["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "set").unwrap();
+    let shown = |key: &str| set["history"].as_array().unwrap().iter().map(|c| c[key].clone()).collect::<Vec<_>>();
+    let written = |key: &str| story.iter().map(|change| change[key].clone()).collect::<Vec<_>>();
+    for (there, here) in [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")]
+    {
+        assert_eq!(shown(there), written(here), "{page:#}");
+    }
+    assert_eq!((&page["leads"], &page["verdict"]["state"]), (&json!(true), &json!("ok")), "{page:#}");
 
     // Killed and started again behind each step it goes on where it was.
     let third = another(&bed, "set");

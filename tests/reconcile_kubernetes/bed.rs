@@ -79,8 +79,19 @@ impl Bed {
 
     /// Its metrics.
     pub fn metrics(&self) -> String {
+        self.http("/metrics")
+    }
+
+    /// What its status page is fed with.
+    pub fn page(&self) -> Value {
+        let answer = self.http("/status.json");
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// What its admin port answers.
+    fn http(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text

@@ -20,6 +20,7 @@ pub mod conf;
 pub mod lease;
 pub mod objects;
 mod operations;
+mod page;
 mod place;
 mod progress;
 mod rollout;
@@ -43,8 +44,8 @@ use progress::AllProgress;
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -108,47 +109,68 @@ impl Shared {
     }
 }
 
+/// The namespaces that are kept now, for the admin port; none while another leads.
+#[derive(Default)]
+struct Led(Mutex<Vec<Weak<Shared>>>);
+
+impl Led {
+    /// This namespace is kept for as long as somebody else has it.
+    fn add(&self, shared: &Arc<Shared>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| one.strong_count() > 0);
+        kept.push(Arc::downgrade(shared));
+    }
+
+    /// Their clusters; `None` while another leads.
+    fn clusters(&self) -> Option<Vec<Arc<MysqlCluster>>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: Vec<Arc<Shared>> = kept.iter().filter_map(Weak::upgrade).collect();
+        (!kept.is_empty()).then(|| kept.iter().flat_map(|shared| shared.clusters.all(|_| true)).collect())
+    }
+}
+
 /// Keeps the clusters until told to stop.
 ///
 /// # Errors
 /// There is no way to the API server.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
+    let led = Arc::new(Led::default());
     if let Some(listen) = options.listen {
         let bound = TcpListener::bind(listen).await;
         let kind = TroubleKind::Configuration;
         let listener = bound.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
-        tokio::spawn(admin::serve(listener, admin_state(), stop.clone()));
+        tokio::spawn(admin::serve(listener, admin_state(led.clone()), stop.clone()));
     }
     let (client, home) = options.access.open().await?;
     let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
     let namespaces = if options.namespaces.is_empty() { vec![home] } else { options.namespaces.clone() };
-    let mut led = false;
+    let mut has_led = false;
     while !stop.is_cancelled() {
         if let Some(()) = stop.run_until_cancelled(taken(&mut candidate)).await {
             tracing::info!(identity = options.identity, "leads");
-            led = true;
+            has_led = true;
             metrics::reconciler::leads(true);
             let leading = stop.child_token();
-            let work =
-                join(namespaces.iter().map(|namespace| keep_namespace(&client, options, namespace, leading.clone())));
+            let shared = (&client, options, &*led);
+            let work = join(namespaces.iter().map(|namespace| keep_namespace(shared, namespace, leading.clone())));
             tokio::join!(work, renewed(&mut candidate, leading.clone()));
             metrics::reconciler::leads(false);
             tracing::info!("leads no more");
         }
     }
-    if led {
+    if has_led {
         drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
     }
     Ok(())
 }
 
-/// Ready as soon as it runs, whoever leads; what it knows of clusters is in their status.
-fn admin_state() -> admin::AdminState {
-    let nothing = || json!({ "see": "kubectl get mysqlclusters" });
+/// Ready as soon as it runs, whoever leads.
+fn admin_state(led: Arc<Led>) -> admin::AdminState {
+    let started = SystemTime::now();
     admin::AdminState {
         ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
-        topology: Arc::new(nothing),
-        status: Arc::new(nothing),
+        topology: Arc::new(|| json!({ "see": "kubectl get mysqlclusters" })),
+        status: Arc::new(move || page::to_json(led.clusters().as_deref(), started)),
         prometheus: metrics::install(),
         before_scrape: Arc::new(|| {}),
     }
@@ -186,7 +208,11 @@ async fn renewed(candidate: &mut Candidate, leading: CancellationToken) {
 }
 
 /// Watches one namespace and keeps a pair of loops for each of its MysqlClusters.
-async fn keep_namespace(client: &Client, options: &Options, namespace: &str, leading: CancellationToken) {
+async fn keep_namespace(
+    (client, options, led): (&Client, &Options, &Led),
+    namespace: &str,
+    leading: CancellationToken,
+) {
     let (events, told) = mpsc::channel(EVENTS_MAX);
     let shared = Arc::new(Shared {
         client: client.clone(),
@@ -200,6 +226,7 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         news: Notify::new(),
         events,
     });
+    led.add(&shared);
     let mut watches = JoinSet::new();
     let (own, pods, asked) = (shared.clone(), shared.clone(), shared.clone());
     watches.spawn(async move {
