@@ -296,7 +296,7 @@ fn the_reconcilers_page_tells_the_story_of_its_clusters() {
             "The cluster has no primary that takes writes.",
             "primary orders-mysql-0",
             "external",
-            "orders-mysql-1 → orders-mysql-0 after 412 ms without a primary",
+            "orders-mysql-1 → orders-mysql-0 after 412 ms term 4",
             "term 4 · the primary since, for",
             "why: a switchover to orders-mysql-0 was asked for",
             "orders-mysql-0 → orders-mysql-1 after 412 ms",

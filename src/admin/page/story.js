@@ -44,7 +44,8 @@ function changeWords(change, now) {
   if (change.given_up) return [before(), " was to be replaced; ", "given up for another change"];
   if (!from) return [after(), " is the first primary"];
   if (!to) return [before(), " was lost; ", h("span.bad.word", null, `no primary for ${span(now - change.lost_unix_ms)}`)];
-  const length = ms > 0 ? [" after ", h("b", null, span(ms)), " without a primary"] : [", without a gap"];
+  // What the reconciler measures of a planned change begins with the decision, when the old one still takes writes.
+  const length = ms > 0 ? [" after ", h("b", null, span(ms)), change.proof ? "" : " without a primary"] : [", without a gap"];
   return from === to ? [after(), " again", length] : [before(), " → ", after(), length];
 }
 
