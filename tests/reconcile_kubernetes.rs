@@ -239,6 +239,9 @@ fn a_group_keeps_every_acknowledged_write() {
     story.iter().for_each(|change| println!("{change}"));
     let killed = story.iter().find(|change| change["from"] == *first).unwrap();
     assert!(killed["reason"].as_str().is_some_and(|why| why.contains(&format!("({first}: "))), "{killed:#}");
+    let moved = story.iter().find(|change| change["from"] == *second).unwrap();
+    let why = format!("(the pod of {second} is being deleted)");
+    assert!(moved["reason"].as_str().is_some_and(|reason| reason.contains(&why)), "{moved:#}");
 }
 
 /// A member that is not the primary.

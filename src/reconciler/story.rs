@@ -16,13 +16,13 @@ pub const CHANGES_MAX: usize = 16;
 /// Characters of a reason that are kept.
 const REASON_MAX: usize = 300;
 
-/// Since when nobody takes writes, and what the primary was then.
+/// Since when nobody takes writes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
     /// Since when.
     pub since: Timestamp,
-    /// The primary's state in words; empty: not known.
-    pub state: String,
+    /// What the primary was then, or what was being done to it; empty: not known.
+    pub why: String,
 }
 
 /// A claim is in the status: the change that it begins becomes the newest entry.
@@ -30,9 +30,9 @@ pub fn begin(status: &mut MysqlClusterStatus, why: &str, missed: Option<&Missed>
     let from = status.primary.clone();
     // Before the first primary there was nobody to be missed.
     let missed = missed.filter(|_| from.is_some());
-    let reason = match (&from, missed) {
-        (Some(from), Some(missed)) if !missed.state.is_empty() => format!("{why} ({from}: {})", missed.state),
-        _ => why.to_owned(),
+    let reason = match missed.map(|missed| &*missed.why) {
+        None | Some("") => why.to_owned(),
+        Some(first) => format!("{why} ({first})"),
     };
     let at = missed.map_or(now, |missed| missed.since);
     let change = PrimaryChange {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_change_is_begun_by_its_claim_and_ended_by_its_term() {
         let mut status = MysqlClusterStatus::default();
-        let missed = Missed { since: at(5), state: "Connection refused".to_owned() };
+        let missed = Missed { since: at(5), why: "db-0: Connection refused".to_owned() };
         claimed(&mut status, "db-0");
         begin(&mut status, "it has all", Some(&missed), at(10));
         assert_eq!(under_way(&status).map(|change| taken_ms(change, at(11))), Some(1000));

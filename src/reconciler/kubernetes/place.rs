@@ -95,17 +95,19 @@ impl InKubernetes {
         }
     }
 
-    /// Since when nobody takes writes, and what the primary was then.
+    /// Since when nobody takes writes, and why.
     fn miss(&self, cluster: &MysqlCluster, told: &Told) -> Missed {
         if let Some(missed) = &self.missed {
             return missed.clone();
         }
         let status = cluster.status.as_ref();
         let lead = status.and_then(|status| status.primary.as_deref());
-        let state = lead.and_then(|lead| told.state_of(lead)).unwrap_or_default().to_owned();
+        let state = lead.and_then(|lead| Some(format!("{lead}: {}", told.state_of(lead)?)));
+        // A group is asked to move its primary, and claims nothing before it has: then this is why.
+        let asked = Some(self.told.why.clone()).filter(|_| self.told.changing);
         // What another reconciler saw and wrote down counts in the first round only: later this one knows better.
         let written = status.filter(|_| self.told == Told::default()).and_then(tell::unavailable_since);
-        Missed { since: written.unwrap_or_else(Timestamp::now), state }
+        Missed { since: written.unwrap_or_else(Timestamp::now), why: asked.or(state).unwrap_or_default() }
     }
 
     /// That one takes writes: the change under way to it, if there is one, has come to its end. Was there one?

@@ -26,7 +26,8 @@ pub struct Told {
     members: Vec<MemberStatus>,
     /// The primary takes writes.
     pub available: bool,
-    changing: bool,
+    /// It is about to be another one.
+    pub changing: bool,
     well: bool,
     /// What is wrong with the spec.
     problems: String,
