@@ -95,6 +95,27 @@ fn story_is_whole(bed: &Bed, cluster: &str) -> Vec<Value> {
     story
 }
 
+/// The first primary was killed, the pod of the second deleted: the status and the reconciler's page tell it so.
+fn three_terms_are_told(bed: &Bed, [first, second, last]: [&str; 3]) {
+    let story = story_is_whole(bed, "set");
+    let told = |n: usize, key: &str| story[n][key].as_str().unwrap_or_default();
+    let moves: Vec<_> = (0..story.len()).map(|n| (told(n, "from"), told(n, "to"))).collect();
+    assert_eq!(moves, [(second, last), (first, second), ("", first)]);
+    assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
+    let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
+    assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
+    // The reconciler's page tells the same.
+    let page = bed.page();
+    let set = page["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "set").unwrap();
+    let shown = |key: &str| set["history"].as_array().unwrap().iter().map(|c| c[key].clone()).collect::<Vec<_>>();
+    let written = |key: &str| story.iter().map(|change| change[key].clone()).collect::<Vec<_>>();
+    for (there, here) in [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")]
+    {
+        assert_eq!(shown(there), written(here), "{page:#}");
+    }
+    assert_eq!((&page["leads"], &page["verdict"]["state"]), (&json!(true), &json!("ok")), "{page:#}");
+}
+
 /// Waits until another than `old` is recorded as the primary.
 fn wait_moved(bed: &Bed, cluster: &str, old: &str) -> String {
     let mut new = String::new();
@@ -133,24 +154,8 @@ fn a_set_keeps_every_acknowledged_write() {
     load.wait_more(5);
     bed.wait_ready("set");
     assert_eq!(load.troubles(), troubles, "nobody notices that the primary's pod is deleted");
-    let story = story_is_whole(&bed, "set");
-    let told = |n: usize, key: &str| story[n][key].as_str().unwrap_or_default();
-    let moves: Vec<_> = (0..story.len()).map(|n| (told(n, "from"), told(n, "to"))).collect();
     let last = bed.primary("set");
-    assert_eq!(moves, [(&*second, &*last), (&*first, &*second), ("", &*first)]);
-    assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
-    let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
-    assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
-    // The reconciler's page tells the same.
-    let page = bed.page();
-    let set = page["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "set").unwrap();
-    let shown = |key: &str| set["history"].as_array().unwrap().iter().map(|c| c[key].clone()).collect::<Vec<_>>();
-    let written = |key: &str| story.iter().map(|change| change[key].clone()).collect::<Vec<_>>();
-    for (there, here) in [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")]
-    {
-        assert_eq!(shown(there), written(here), "{page:#}");
-    }
-    assert_eq!((&page["leads"], &page["verdict"]["state"]), (&json!(true), &json!("ok")), "{page:#}");
+    three_terms_are_told(&bed, [&first, &second, &last]);
 
     // Killed and started again behind each step it goes on where it was.
     let third = another(&bed, "set");
