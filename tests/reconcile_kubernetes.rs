@@ -104,16 +104,16 @@ fn three_terms_are_told(bed: &Bed, [first, second, last]: [&str; 3]) {
     assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
     let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
     assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
-    // The reconciler's page tells the same.
-    let page = bed.page();
-    let set = page["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "set").unwrap();
-    let shown = |key: &str| set["history"].as_array().unwrap().iter().map(|c| c[key].clone()).collect::<Vec<_>>();
-    let written = |key: &str| story.iter().map(|change| change[key].clone()).collect::<Vec<_>>();
-    for (there, here) in [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")]
-    {
-        assert_eq!(shown(there), written(here), "{page:#}");
-    }
-    assert_eq!((&page["leads"], &page["verdict"]["state"]), (&json!(true), &json!("ok")), "{page:#}");
+    // The reconciler's page tells the same, once it has heard of it.
+    let keys = [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")];
+    bed.wait("set", "is told of by the reconciler's page", || {
+        let page = bed.page();
+        let set = page["clusters"].as_array().and_then(|all| all.iter().find(|cluster| cluster["name"] == "set"));
+        let shown = set.and_then(|set| set["history"].as_array().cloned()).unwrap_or_default();
+        let same = |(n, change): (usize, &Value)| keys.iter().all(|(there, here)| shown[n][there] == change[here]);
+        let well = page["leads"] == true && page["verdict"]["state"] == "ok";
+        well && shown.len() == story.len() && story.iter().enumerate().all(same)
+    });
 }
 
 /// Waits until another than `old` is recorded as the primary.
