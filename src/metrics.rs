@@ -89,7 +89,7 @@ names! {
     NUDGES = "holdfast_nudges_total", Counter, "Times the reconciler was told that a primary looks lost, by its answer: heard, unknown (it keeps no such cluster), not_leading, failed.";
     RECONCILER_LEADS = "holdfast_reconciler_leads", Gauge, "1 while this reconciler holds the Lease.";
     RECONCILER_CHANGES = "holdfast_reconciler_primary_changes_total", Counter, "Primaries made or moved, by cluster.";
-    RECONCILER_CHANGE_SECONDS = "holdfast_reconciler_primary_change_seconds", Gauge, "How long the last change of the primary took, from the decision to the label.";
+    RECONCILER_CHANGE_SECONDS = "holdfast_reconciler_primary_change_seconds", Gauge, "How long the last change of the primary took, from when nobody took writes (or the decision, if somebody still did) to the label.";
     RECONCILER_READY = "holdfast_reconciler_cluster_ready", Gauge, "1 while the cluster is Ready.";
     RECONCILER_ERRANT = "holdfast_reconciler_errant_transactions", Gauge, "Transactions that a member has and its primary never had.";
     RECONCILER_BEHIND = "holdfast_reconciler_behind_transactions", Gauge, "Transactions of the primary that a member has not executed yet.";

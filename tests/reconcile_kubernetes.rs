@@ -19,6 +19,7 @@ mod rng;
 mod walk;
 
 use bed::{Bed, NAMESPACE, SOON};
+use k8s_openapi::jiff::Timestamp;
 use proxy::{Load, Options, Outcome, Proxy, TABLE};
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -76,6 +77,50 @@ fn one_writer_per_term(bed: &Bed, cluster: &str) {
     assert!((1..=term).contains(&writers), "{writers} writers one after the other in {term} terms");
 }
 
+/// The story in the status is the whole one: each term's change, the newest first, from who was the primary to who became it,
+/// each later than the one before, and nothing left open but what was given up.
+fn story_is_whole(bed: &Bed, cluster: &str) -> Vec<Value> {
+    let mut story = Vec::new();
+    bed.wait(cluster, "has told how the last change ended", || {
+        story = bed.status(cluster)["history"].as_array().cloned().unwrap_or_default();
+        story.first().is_some_and(|newest| newest["tookMs"].is_u64())
+    });
+    let status = bed.status(cluster);
+    let term = status["term"].as_u64().unwrap();
+    let terms: Vec<u64> = story.iter().map(|change| change["term"].as_u64().unwrap()).collect();
+    assert_eq!(terms, (1..=term).rev().take(16).collect::<Vec<_>>(), "{story:#?}");
+    assert_eq!((&story[0]["to"], &story[0]), (&status["primary"], &status["lastFailover"]));
+    for (n, change) in story.iter().enumerate() {
+        let before = story[n + 1..].iter().find(|earlier| earlier["tookMs"].is_u64());
+        assert!(before.is_none_or(|before| change["from"] == before["to"]), "{change:#} {before:#?}");
+        let at = |change: &Value| change["at"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert!(before.is_none_or(|before| at(change) > at(before)), "{change:#} {before:#?}");
+        assert!(change["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{change:#}");
+    }
+    story
+}
+
+/// The first primary was killed, the pod of the second deleted: the status and the reconciler's page tell it so.
+fn three_terms_are_told(bed: &Bed, [first, second, last]: [&str; 3]) {
+    let story = story_is_whole(bed, "set");
+    let told = |n: usize, key: &str| story[n][key].as_str().unwrap_or_default();
+    let moves: Vec<_> = (0..story.len()).map(|n| (told(n, "from"), told(n, "to"))).collect();
+    assert_eq!(moves, [(second, last), (first, second), ("", first)]);
+    assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
+    let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
+    assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
+    // The reconciler's page tells the same, once it has heard of it.
+    let keys = [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")];
+    bed.wait("set", "is told of by the reconciler's page", || {
+        let page = bed.page();
+        let set = page["clusters"].as_array().and_then(|all| all.iter().find(|cluster| cluster["name"] == "set"));
+        let shown = set.and_then(|set| set["history"].as_array().cloned()).unwrap_or_default();
+        let same = |(n, change): (usize, &Value)| keys.iter().all(|(there, here)| shown[n][there] == change[here]);
+        let well = page["leads"] == true && page["verdict"]["state"] == "ok";
+        well && shown.len() == story.len() && story.iter().enumerate().all(same)
+    });
+}
+
 /// Waits until another than `old` is recorded as the primary.
 fn wait_moved(bed: &Bed, cluster: &str, old: &str) -> String {
     let mut new = String::new();
@@ -117,6 +162,8 @@ fn a_set_keeps_every_acknowledged_write() {
     load.wait_more(5);
     bed.wait_ready("set");
     assert_eq!(load.troubles(), troubles, "nobody notices that the primary's pod is deleted");
+    let last = bed.primary("set");
+    three_terms_are_told(&bed, [&first, &second, &last]);
 
     // Killed and started again behind each step it goes on where it was.
     let third = another(&bed, "set");
@@ -125,6 +172,9 @@ fn a_set_keeps_every_acknowledged_write() {
     let steps = walk::walk_sparing(&bed, what, || bed.ask("walk", &move_it), || is_complete(&bed, "set", "walk"));
     assert!(steps.iter().any(|step| *step == format!("promote {third}")), "{steps:#?}");
     assert_eq!(bed.primary("set"), third);
+    // Whoever died in between, the story is not broken off.
+    let story = story_is_whole(&bed, "set");
+    assert_eq!((&story[0]["from"], &story[0]["to"]), (&json!(last), &json!(third)), "{story:#?}");
 
     a_primary_that_only_the_reconciler_does_not_reach(&bed);
 
@@ -169,7 +219,7 @@ fn a_set_keeps_every_acknowledged_write() {
     let outcome = load.stop();
     println!("a set under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
-    println!("{:#}", bed.status("set")["lastFailover"]);
+    story_is_whole(&bed, "set").iter().for_each(|change| println!("{change}"));
 }
 
 /// The reconciler looks because it is told to, and does nothing, however often.
@@ -226,6 +276,13 @@ fn a_group_keeps_every_acknowledged_write() {
     let outcome = load.stop();
     println!("a group under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "ring", &outcome);
+    let story = story_is_whole(&bed, "ring");
+    story.iter().for_each(|change| println!("{change}"));
+    let killed = story.iter().find(|change| change["from"] == *first).unwrap();
+    assert!(killed["reason"].as_str().is_some_and(|why| why.contains(&format!("({first}: "))), "{killed:#}");
+    let moved = story.iter().find(|change| change["from"] == *second).unwrap();
+    let why = format!("(the pod of {second} is being deleted)");
+    assert!(moved["reason"].as_str().is_some_and(|reason| reason.contains(&why)), "{moved:#}");
 }
 
 /// A member that is not the primary.
@@ -475,6 +532,7 @@ fn random_faults(topology: &str, rounds: u64) {
     println!("{rounds} faults, {topology}: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "db", &outcome);
     one_writer_per_term(&bed, "db");
+    story_is_whole(&bed, "db");
 }
 
 /// `HOLDFAST_ROUNDS=100 cargo test --test reconcile_kubernetes hundred_random_faults_in_a_set -- --include-ignored --nocapture`
@@ -558,6 +616,7 @@ fn walk_a_set() {
     println!("a set, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
     one_writer_per_term(&bed, "set");
+    story_is_whole(&bed, "set");
     covers(&all, &SET_STEPS);
 }
 
@@ -620,5 +679,6 @@ fn walk_a_group() {
     println!("a group, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "ring", &outcome);
     one_writer_per_term(&bed, "ring");
+    story_is_whole(&bed, "ring");
     covers(&all, &["claim ", "bootstrap ", "begin join ", "elect ", "announce ", "unlabel ", "label ", "settle "]);
 }

@@ -14,8 +14,9 @@
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
 //! [`resource`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
-//! back. [`config`]: the file of `holdfast reconcile` where the members are listed and no Kubernetes is needed. [`kubernetes`]:
-//! MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods are before the servers start.
+//! back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
+//! no Kubernetes is needed. [`kubernetes`]: MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods
+//! are before the servers start.
 
 pub mod accounts;
 pub mod act;
@@ -32,12 +33,13 @@ pub mod resource;
 pub mod server;
 pub mod snapshot;
 pub mod status;
+pub mod story;
 
 use crate::admin::suspect::{Heard, Listener};
 use crate::{admin, metrics};
 use config::{File, FileError};
 use engine::Engine;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -60,7 +62,9 @@ pub async fn run(file: &File) -> Result<(), FileError> {
             metrics::reconciler::nudged(Heard::Yes.as_str());
             Heard::Yes
         });
-        admin_port(listen, hear, stop.clone())
+        // What it knows of the cluster is in the record.
+        let status = Arc::new(|| json!({ "see": "the record" }));
+        admin_port(listen, hear, status, stop.clone())
             .await
             .map_err(|error| FileError::Wrong(format!("admin port {listen}: {error}")))?;
     }
@@ -69,14 +73,17 @@ pub async fn run(file: &File) -> Result<(), FileError> {
 }
 
 /// Serves the admin port until told to stop. It is ready as soon as it runs, whoever leads.
-async fn admin_port(listen: SocketAddr, hear: Listener, stop: CancellationToken) -> std::io::Result<()> {
+async fn admin_port(
+    listen: SocketAddr,
+    hear: Listener,
+    status: Arc<dyn Fn() -> Value + Send + Sync>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
-    // What it knows of clusters is in their status.
-    let nothing = || json!({ "see": "kubectl get mysqlclusters, or the record" });
     let state = admin::AdminState {
         ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
-        topology: Arc::new(nothing),
-        status: Arc::new(nothing),
+        topology: Arc::new(|| json!({ "see": "/status.json" })),
+        status,
         prometheus: metrics::install(),
         before_scrape: Arc::new(|| {}),
         suspect: Some(hear),

@@ -95,6 +95,11 @@ impl Bed {
         http(self.port.number(), &format!("POST /suspect?{query}")).unwrap().0
     }
 
+    /// What its status page is fed with.
+    pub fn page(&self) -> Value {
+        serde_json::from_str(&http(self.port.number(), "GET /status.json").unwrap().1).unwrap()
+    }
+
     /// `kill -9` of the reconciler.
     pub fn kill_reconciler(&self) {
         if self.reconciler.running() {

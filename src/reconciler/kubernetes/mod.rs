@@ -18,12 +18,13 @@
 mod cache;
 pub mod conf;
 pub mod lease;
+mod led;
 pub mod objects;
 mod operations;
+mod page;
 mod place;
 mod progress;
 mod rollout;
-mod suspicions;
 mod tell;
 mod upkeep;
 mod volumes;
@@ -31,6 +32,7 @@ mod volumes;
 use super::engine::Engine;
 use super::resource::{MysqlCluster, MysqlOperation};
 use super::{admin_port, server};
+use crate::admin::suspect::Listener;
 use crate::metrics;
 use crate::topology::kubernetes::client::{Access, Trouble, TroubleKind};
 use crate::topology::kubernetes::pod::Pod;
@@ -39,13 +41,13 @@ use kube::Client;
 use kube::api::{Api, ApiResource, Resource, ResourceExt};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
+use led::Led;
 use place::InKubernetes;
 use progress::AllProgress;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use suspicions::Ears;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -115,31 +117,33 @@ impl Shared {
 /// # Errors
 /// There is no way to the API server.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
-    let ears = Arc::new(Ears::default());
+    let led = Arc::new(Led::default());
     if let Some(listen) = options.listen {
-        let listening = ears.clone();
-        let opened = admin_port(listen, Arc::new(move |suspicion| listening.hear(suspicion)), stop.clone()).await;
+        let (listening, shown, started) = (led.clone(), led.clone(), SystemTime::now());
+        let hear: Listener = Arc::new(move |suspicion| listening.hear(suspicion));
+        let status = Arc::new(move || page::to_json(shown.clusters().as_deref(), started));
+        let opened = admin_port(listen, hear, status, stop.clone()).await;
         let kind = TroubleKind::Configuration;
         opened.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
     }
     let (client, home) = options.access.open().await?;
     let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
     let namespaces = if options.namespaces.is_empty() { vec![home] } else { options.namespaces.clone() };
-    let mut led = false;
+    let mut has_led = false;
     while !stop.is_cancelled() {
         if let Some(()) = stop.run_until_cancelled(taken(&mut candidate)).await {
             tracing::info!(identity = options.identity, "leads");
-            led = true;
+            has_led = true;
             metrics::reconciler::leads(true);
             let leading = stop.child_token();
-            let all = (&client, options, &*ears);
-            let work = join(namespaces.iter().map(|namespace| keep_namespace(all, namespace, leading.clone())));
+            let shared = (&client, options, &*led);
+            let work = join(namespaces.iter().map(|namespace| keep_namespace(shared, namespace, leading.clone())));
             tokio::join!(work, renewed(&mut candidate, leading.clone()));
             metrics::reconciler::leads(false);
             tracing::info!("leads no more");
         }
     }
-    if led {
+    if has_led {
         drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
     }
     Ok(())
@@ -178,7 +182,7 @@ async fn renewed(candidate: &mut Candidate, leading: CancellationToken) {
 
 /// Watches one namespace and keeps a pair of loops for each of its MysqlClusters.
 async fn keep_namespace(
-    (client, options, ears): (&Client, &Options, &Ears),
+    (client, options, led): (&Client, &Options, &Led),
     namespace: &str,
     leading: CancellationToken,
 ) {
@@ -196,7 +200,7 @@ async fn keep_namespace(
         news: Notify::new(),
         events,
     });
-    ears.open(&shared);
+    led.add(&shared);
     let mut watches = JoinSet::new();
     let (own, pods, asked) = (shared.clone(), shared.clone(), shared.clone());
     watches.spawn(async move {
