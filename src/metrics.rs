@@ -86,12 +86,15 @@ names! {
     CERTIFICATE_END = "holdfast_certificate_expiry_timestamp_seconds", Gauge, "When the proxy's own certificate ends, Unix time; by side (listener, cluster) and its name.";
     CONFIG_CURRENT = "holdfast_config_current", Gauge, "1 if the configuration file is in effect, 0 if it was refused or needs a restart.";
     RELOADS = "holdfast_config_reloads_total", Counter, "Configurations read again after a change, by result.";
+    NUDGES = "holdfast_nudges_total", Counter, "Times the reconciler was told that a primary looks lost, by its answer: heard, unknown (it keeps no such cluster), not_leading, failed.";
     RECONCILER_LEADS = "holdfast_reconciler_leads", Gauge, "1 while this reconciler holds the Lease.";
     RECONCILER_CHANGES = "holdfast_reconciler_primary_changes_total", Counter, "Primaries made or moved, by cluster.";
-    RECONCILER_CHANGE_SECONDS = "holdfast_reconciler_primary_change_seconds", Gauge, "How long the last change of the primary took, from the decision to the label.";
+    RECONCILER_CHANGE_SECONDS = "holdfast_reconciler_primary_change_seconds", Gauge, "How long the last change of the primary took, from when nobody took writes (or the decision, if somebody still did) to the label.";
     RECONCILER_READY = "holdfast_reconciler_cluster_ready", Gauge, "1 while the cluster is Ready.";
     RECONCILER_ERRANT = "holdfast_reconciler_errant_transactions", Gauge, "Transactions that a member has and its primary never had.";
     RECONCILER_BEHIND = "holdfast_reconciler_behind_transactions", Gauge, "Transactions of the primary that a member has not executed yet.";
+    RECONCILER_NUDGES = "holdfast_reconciler_nudges_total", Counter, "What proxies said of primaries that look lost, by what became of it: heard, unknown (no such cluster), not_leading.";
+    RECONCILER_NUDGED = "holdfast_reconciler_nudged_looks_total", Counter, "Looks at a cluster that came sooner because a proxy said so.";
     BUILD = "holdfast_build_info", Gauge, "1, with the version as label.";
 }
 

@@ -157,6 +157,7 @@ fn admin_state(
         topology: Arc::new(move || topology.topology()),
         prometheus,
         before_scrape: Arc::new(|| {}),
+        suspect: None,
     }
 }
 

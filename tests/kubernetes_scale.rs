@@ -145,6 +145,7 @@ fn latency(plane: &ControlPlane, pods: Pods, name: &str, port: u16) {
             tls: Arc::new(BackendTls::disabled()),
             probe: ProbeSettings::default(),
             limits: Limits::default(),
+            reconciler: None,
         };
         let topologies: Vec<_> = (0..CLUSTERS).map(|n| spawn(settings(n), stop.clone())).collect();
         let topology = &topologies[0];

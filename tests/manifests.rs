@@ -95,6 +95,7 @@ fn values() -> Vec<(&'static str, Value)> {
                 "clusters": [{
                     "name": "orders", "preset": "kubeblocks", "cluster": "orders", "component": "mysql",
                     "namespaces": ["one", "two"], "account": account, "port": 3306, "mode": "primary", "caSecretName": "orders-ca",
+                    "reconciler": "holdfast-reconciler.one:9090",
                 }],
                 "tls": { "secretName": "port-tls", "mode": "required" },
             }),
@@ -168,6 +169,7 @@ fn the_chart_refuses_what_it_does_not_know() {
         json!({ "clusters": [{ "name": "a", "preset": "oracle", "account": { "user": "u", "secretName": "s", "key": "k" }, "port": 3306 }] }),
         json!({ "clusters": [{ "name": "a", "preset": "moco", "account": { "user": "u", "secretName": "s", "key": "k" }, "port": 306 }] }),
         json!({ "image": { "repository": "" } }),
+        json!({ "clusters": [{ "name": "a", "preset": "moco", "account": { "user": "u", "secretName": "s", "key": "k" }, "port": 3306, "reconciler": "r" }] }),
     ];
     for values in wrong {
         let error = helm(&values).unwrap_err();
@@ -219,6 +221,50 @@ fn every_configuration_is_one_the_proxy_takes() {
         seen += 1;
     }
     assert_eq!(seen, PRESETS.len() + 1 + values().len());
+}
+
+/// What of these is of that kind and called so.
+fn named<'a>(documents: &'a [Value], wanted: &str, name: &str) -> &'a Value {
+    let found = documents.iter().find(|d| kind(d) == wanted && d["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {wanted} {name}"))
+}
+
+/// From the proxy's configuration over both network policies to the reconciler's port.
+#[test]
+fn a_proxy_of_our_own_clusters_reaches_the_reconciler_it_tells() {
+    let kept = kustomize("reconciler");
+    let reconciler = &named(&kept, "Deployment", "holdfast-reconciler")["spec"]["template"];
+    let container = &reconciler["spec"]["containers"][0];
+    let (service, inside) =
+        (named(&kept, "Service", "holdfast-reconciler"), named(&kept, "NetworkPolicy", "holdfast-reconciler"));
+    for folder in ["clusters/standalone", "clusters/semisync", "clusters/group"] {
+        let documents = kustomize(folder);
+        let proxy = &named(&documents, "Deployment", "holdfast")["spec"]["template"];
+        let root = Testbed::get().new_folder("told");
+        mounted(&proxy["spec"], &root);
+        let text = named(&documents, "ConfigMap", "holdfast")["data"]["holdfast.toml"].as_str().unwrap();
+        let text = text.replace("/etc/holdfast/", &format!("{}/etc/holdfast/", root.display()));
+        let env = proxy["spec"]["containers"][0]["env"].as_array().unwrap().iter();
+        let env = env.filter_map(|e| Some((e["name"].as_str()?.to_owned(), e["value"].as_str()?.to_owned())));
+        let config = config::parse(&text, "holdfast.toml", env).unwrap_or_else(|e| panic!("{folder}: {e}"));
+
+        let told = config.clusters[0].reconciler.clone().unwrap_or_else(|| panic!("{folder}: nobody is told"));
+        assert_eq!(service["metadata"]["name"], *told.host, "{folder}");
+        assert_eq!(service["spec"]["clusterIP"], "None", "the name leads to all of them");
+        assert_eq!(service["spec"]["selector"], reconciler["metadata"]["labels"], "{folder}");
+        let port = &service["spec"]["ports"][0];
+        assert_eq!((&port["port"], &port["targetPort"]), (&json!(told.port), &container["ports"][0]["name"]));
+        assert_eq!(container["ports"][0]["containerPort"], told.port, "no proxy between: the pod's own port");
+        let listens = format!("0.0.0.0:{}", told.port);
+        assert!(container["args"].as_array().unwrap().contains(&json!(listens)), "{container}");
+
+        let out = named(&documents, "NetworkPolicy", "holdfast")["spec"]["egress"].as_array().unwrap();
+        let rule = out.iter().find(|rule| rule["ports"][0]["port"] == told.port).unwrap();
+        assert_eq!(rule["to"][0]["podSelector"]["matchLabels"], reconciler["metadata"]["labels"], "{folder}");
+        let rule = &inside["spec"]["ingress"][0];
+        assert_eq!(rule["from"][0]["podSelector"]["matchLabels"], proxy["metadata"]["labels"], "{folder}");
+        assert_eq!(rule["ports"][0]["port"], port["targetPort"], "{folder}");
+    }
 }
 
 #[test]

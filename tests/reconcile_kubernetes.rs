@@ -5,16 +5,21 @@
 mod proxy;
 mod testbed;
 
+#[path = "reconcile_kubernetes/asked.rs"]
+mod asked;
 #[path = "reconcile_kubernetes/bed.rs"]
 mod bed;
 #[path = "reconcile_kubernetes/faults.rs"]
 mod faults;
+#[path = "reconcile_kubernetes/medians.rs"]
+mod medians;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "reconcile_kubernetes/walk.rs"]
 mod walk;
 
 use bed::{Bed, NAMESPACE, SOON};
+use k8s_openapi::jiff::Timestamp;
 use proxy::{Load, Options, Outcome, Proxy, TABLE};
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +31,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A proxy that finds the cluster by its labels, and a table for the load.
+/// A proxy that finds the cluster by its labels and tells the reconciler when the primary looks lost, and a table for the load.
 fn proxy_of(bed: &Bed, cluster: &str) -> Proxy {
     let account = format!("user = \"holdfast\"\npassword = \"{}\"", bed.password(cluster, "proxy"));
     let pods = format!(
@@ -39,7 +44,8 @@ fn proxy_of(bed: &Bed, cluster: &str) -> Proxy {
         &primary,
         "CREATE SCHEMA app; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'",
     );
-    let proxy = Proxy::start(Options::pods(&pods).account(&account).cluster("hold_ms_max = 60000"));
+    let lines = format!("hold_ms_max = 60000\nreconciler = \"{}\"", bed.admin());
+    let proxy = Proxy::start(Options::pods(&pods).account(&account).cluster(&lines));
     proxy.client().query(TABLE).unwrap();
     proxy
 }
@@ -71,6 +77,50 @@ fn one_writer_per_term(bed: &Bed, cluster: &str) {
     assert!((1..=term).contains(&writers), "{writers} writers one after the other in {term} terms");
 }
 
+/// The story in the status is the whole one: each term's change, the newest first, from who was the primary to who became it,
+/// each later than the one before, and nothing left open but what was given up.
+fn story_is_whole(bed: &Bed, cluster: &str) -> Vec<Value> {
+    let mut story = Vec::new();
+    bed.wait(cluster, "has told how the last change ended", || {
+        story = bed.status(cluster)["history"].as_array().cloned().unwrap_or_default();
+        story.first().is_some_and(|newest| newest["tookMs"].is_u64())
+    });
+    let status = bed.status(cluster);
+    let term = status["term"].as_u64().unwrap();
+    let terms: Vec<u64> = story.iter().map(|change| change["term"].as_u64().unwrap()).collect();
+    assert_eq!(terms, (1..=term).rev().take(16).collect::<Vec<_>>(), "{story:#?}");
+    assert_eq!((&story[0]["to"], &story[0]), (&status["primary"], &status["lastFailover"]));
+    for (n, change) in story.iter().enumerate() {
+        let before = story[n + 1..].iter().find(|earlier| earlier["tookMs"].is_u64());
+        assert!(before.is_none_or(|before| change["from"] == before["to"]), "{change:#} {before:#?}");
+        let at = |change: &Value| change["at"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert!(before.is_none_or(|before| at(change) > at(before)), "{change:#} {before:#?}");
+        assert!(change["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{change:#}");
+    }
+    story
+}
+
+/// The first primary was killed, the pod of the second deleted: the status and the reconciler's page tell it so.
+fn three_terms_are_told(bed: &Bed, [first, second, last]: [&str; 3]) {
+    let story = story_is_whole(bed, "set");
+    let told = |n: usize, key: &str| story[n][key].as_str().unwrap_or_default();
+    let moves: Vec<_> = (0..story.len()).map(|n| (told(n, "from"), told(n, "to"))).collect();
+    assert_eq!(moves, [(second, last), (first, second), ("", first)]);
+    assert_eq!(told(0, "reason"), format!("the pod of {second} is being deleted"));
+    let lost = format!("{first} is lost; {second} has every acknowledged commit ({first}: ");
+    assert!(told(1, "reason").starts_with(&lost), "{story:#?}");
+    // The reconciler's page tells the same, once it has heard of it.
+    let keys = [("from", "from"), ("to", "to"), ("term", "term"), ("ms", "tookMs"), ("why_proven", "reason")];
+    bed.wait("set", "is told of by the reconciler's page", || {
+        let page = bed.page();
+        let set = page["clusters"].as_array().and_then(|all| all.iter().find(|cluster| cluster["name"] == "set"));
+        let shown = set.and_then(|set| set["history"].as_array().cloned()).unwrap_or_default();
+        let same = |(n, change): (usize, &Value)| keys.iter().all(|(there, here)| shown[n][there] == change[here]);
+        let well = page["leads"] == true && page["verdict"]["state"] == "ok";
+        well && shown.len() == story.len() && story.iter().enumerate().all(same)
+    });
+}
+
 /// Waits until another than `old` is recorded as the primary.
 fn wait_moved(bed: &Bed, cluster: &str, old: &str) -> String {
     let mut new = String::new();
@@ -95,12 +145,15 @@ fn a_set_keeps_every_acknowledged_write() {
     volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
     let load = Load::start(proxy.port(), 6);
+    a_word_changes_nothing_of_a_healthy_primary(&bed);
 
     let first = bed.primary("set");
     bed.pod(&first).kill9();
     wait_moved(&bed, "set", &first);
     load.wait_more(5);
     bed.wait_ready("set");
+    let told = |result: &str| proxy.metric("holdfast_nudges_total", &[&format!("result=\"{result}\"")]);
+    until("the proxy has told the reconciler", SOON, || told("heard") >= 1.0);
 
     let second = bed.primary("set");
     let troubles = load.troubles();
@@ -109,6 +162,8 @@ fn a_set_keeps_every_acknowledged_write() {
     load.wait_more(5);
     bed.wait_ready("set");
     assert_eq!(load.troubles(), troubles, "nobody notices that the primary's pod is deleted");
+    let last = bed.primary("set");
+    three_terms_are_told(&bed, [&first, &second, &last]);
 
     // Killed and started again behind each step it goes on where it was.
     let third = another(&bed, "set");
@@ -117,6 +172,9 @@ fn a_set_keeps_every_acknowledged_write() {
     let steps = walk::walk_sparing(&bed, what, || bed.ask("walk", &move_it), || is_complete(&bed, "set", "walk"));
     assert!(steps.iter().any(|step| *step == format!("promote {third}")), "{steps:#?}");
     assert_eq!(bed.primary("set"), third);
+    // Whoever died in between, the story is not broken off.
+    let story = story_is_whole(&bed, "set");
+    assert_eq!((&story[0]["from"], &story[0]["to"]), (&json!(last), &json!(third)), "{story:#?}");
 
     a_primary_that_only_the_reconciler_does_not_reach(&bed);
 
@@ -124,6 +182,8 @@ fn a_set_keeps_every_acknowledged_write() {
     bed.plane.kill_api();
     bed.pod(&third).kill9();
     bed.wait_log("roles stay as they are");
+    // Then it leads no more, and says so to those that hope for it.
+    until("the proxy hears that nobody leads", SOON, || told("not_leading") >= 1.0);
     bed.plane.start_api();
     load.wait_more(5);
     bed.wait_ready("set");
@@ -159,7 +219,33 @@ fn a_set_keeps_every_acknowledged_write() {
     let outcome = load.stop();
     println!("a set under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
-    println!("{:#}", bed.status("set")["lastFailover"]);
+    story_is_whole(&bed, "set").iter().for_each(|change| println!("{change}"));
+}
+
+/// The reconciler looks because it is told to, and does nothing, however often.
+fn a_word_changes_nothing_of_a_healthy_primary(bed: &Bed) {
+    bed.wait_whole("set");
+    let steps = || bed.log().matches("done step=").count();
+    let before = (bed.primary("set"), bed.status("set")["term"].clone(), steps());
+    let looks = || bed.metric("holdfast_reconciler_nudged_looks_total", &["cluster=\"set\""]);
+    for (query, status) in [
+        ("cluster=set", 202),
+        ("cluster=set&namespace=shop", 202),
+        ("cluster=set&namespace=elsewhere", 404),
+        ("cluster=nobody", 404),
+        ("namespace=shop", 400),
+        ("cluster=set&promote=set-mysql-1", 400),
+    ] {
+        assert_eq!(bed.suspect(query), status, "{query}");
+    }
+    // One look has ended when the next one begins.
+    for more in 1..=3 {
+        let seen = looks();
+        assert_eq!(bed.suspect("cluster=set"), 202);
+        until("it looks because it is told to", SOON, || looks() > seen);
+        assert!(looks() >= f64::from(more));
+    }
+    assert_eq!((bed.primary("set"), bed.status("set")["term"].clone(), steps()), before);
 }
 
 #[test]
@@ -190,6 +276,13 @@ fn a_group_keeps_every_acknowledged_write() {
     let outcome = load.stop();
     println!("a group under faults: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "ring", &outcome);
+    let story = story_is_whole(&bed, "ring");
+    story.iter().for_each(|change| println!("{change}"));
+    let killed = story.iter().find(|change| change["from"] == *first).unwrap();
+    assert!(killed["reason"].as_str().is_some_and(|why| why.contains(&format!("({first}: "))), "{killed:#}");
+    let moved = story.iter().find(|change| change["from"] == *second).unwrap();
+    let why = format!("(the pod of {second} is being deleted)");
+    assert!(moved["reason"].as_str().is_some_and(|reason| reason.contains(&why)), "{moved:#}");
 }
 
 /// A member that is not the primary.
@@ -388,6 +481,42 @@ fn members_come_and_go_as_they_are_asked_to() {
     assert_eq!(outcome.troubles, [], "no client notices any of it");
 }
 
+/// `cargo test --test reconcile_kubernetes failovers_are -- --include-ignored`
+#[test]
+#[ignore = "a minute"]
+fn failovers_are_made_when_asked_for_and_others_clusters_observed() {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("set", &json!({ "topology": "semisync", "autoReclone": true, "failoverDelaySeconds": 600 }));
+    bed.wait_whole("set");
+    asked::a_failover_does_not_wait_for_the_spec(&bed);
+    asked::only_force_overrules_the_proof(&bed);
+    asked::what_is_anothers_is_only_observed(&bed);
+}
+
+fn medians_of(topology: &str) {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("db", &json!({ "topology": topology, "autoReclone": true }));
+    bed.wait_ready("db");
+    let proxy = proxy_of(&bed, "db");
+    medians::measure(&bed, topology, &proxy);
+}
+
+/// `cargo test --release --test reconcile_kubernetes medians -- --include-ignored --nocapture`
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_set() {
+    medians_of("semisync");
+}
+
+/// The same.
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_group() {
+    medians_of("group");
+}
+
 /// As many random faults as HOLDFAST_ROUNDS says.
 fn random_faults(topology: &str, rounds: u64) {
     let _alone = alone();
@@ -403,6 +532,7 @@ fn random_faults(topology: &str, rounds: u64) {
     println!("{rounds} faults, {topology}: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "db", &outcome);
     one_writer_per_term(&bed, "db");
+    story_is_whole(&bed, "db");
 }
 
 /// `HOLDFAST_ROUNDS=100 cargo test --test reconcile_kubernetes hundred_random_faults_in_a_set -- --include-ignored --nocapture`
@@ -486,6 +616,7 @@ fn walk_a_set() {
     println!("a set, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "set", &outcome);
     one_writer_per_term(&bed, "set");
+    story_is_whole(&bed, "set");
     covers(&all, &SET_STEPS);
 }
 
@@ -548,5 +679,6 @@ fn walk_a_group() {
     println!("a group, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
     nothing_lost(&bed, "ring", &outcome);
     one_writer_per_term(&bed, "ring");
+    story_is_whole(&bed, "ring");
     covers(&all, &["claim ", "bootstrap ", "begin join ", "elect ", "announce ", "unlabel ", "label ", "settle "]);
 }

@@ -111,7 +111,8 @@ fn killed_primaries_lose_no_acknowledged_write() {
     let servers = servers(3, "killed");
     let reconciler = Reconciler::start(&servers, "auto_reclone = true");
     let mut primary = reconciler.wait_ready(&servers);
-    let proxy = proxy_of(&servers);
+    let told = Options::servers(servers.iter().map(Server::addr));
+    let proxy = Proxy::start(told.cluster(&format!("reconciler = \"{}\"", reconciler.admin())));
     let mut client = proxy.client();
     client.query(TABLE).expect("a table");
     client.query("CREATE TABLE app.first(n INT PRIMARY KEY)").expect("a table");
@@ -136,6 +137,8 @@ fn killed_primaries_lose_no_acknowledged_write() {
     }
     let outcome = load.stop();
     took.sort();
+    until("the proxy has told the reconciler", SOON, || proxy.metric("holdfast_nudges_total", &["\"heard\""]) >= 1.0);
+    until("it looks because of that", SOON, || reconciler.metric("holdfast_reconciler_nudged_looks_total") >= 1.0);
     println!("5 x kill -9: {:?}, longest wait {:?}, to the next write {took:?}", outcome.codes(), outcome.longest);
     reconciler.wait_ready(&servers);
     servers.iter().for_each(|server| nothing_lost(&outcome, server));

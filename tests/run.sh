@@ -38,7 +38,7 @@ demo() { # [OPTIONS...]
   HOLDFAST_DEMO_PROFILE=dev HOLDFAST_DEMO_DIR=$TESTBED/demo-of-tests HOLDFAST_DEMO_PORT=$base HOLDFAST_DEMO_ADMIN=$((base + 1)) \
     HOLDFAST_DEMO_SERVERS=$((base + 10)) bash deploy/local/demo.sh --once "$@"
 }
-ports_taken() { local o; for o in 0 1 11 12 13 61 62 63; do ! port_taken $(($1 + o)) || return 0; done; return 1; }
+ports_taken() { local o; for o in 0 1 2 11 12 13 61 62 63; do ! port_taken $(($1 + o)) || return 0; done; return 1; }
 
 tests() {
   local code=0 t; t=$(now)

@@ -11,10 +11,13 @@ mod testbed;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use holdfast::reconciler::resource::MysqlCluster;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
 use proxy::{Load, Options, Proxy, SOON, TABLE};
 use serde_json::{Value, json};
 use testbed::kubernetes::ControlPlane;
-use testbed::{Group, GroupOptions, ReplicaSet, Server, ServerOptions, SetOptions, Testbed, until};
+use testbed::{Daemon, Group, GroupOptions, Port, ReplicaSet, Server, ServerOptions, SetOptions, Testbed, until};
 
 /// A browser that shows one page after the other.
 struct Browser {
@@ -166,6 +169,8 @@ fn a_failover_is_seen_in_a_browser() {
             "without a primary",
             "term 2",
             "waited",
+            "the primary since, for",
+            "term 1 · the primary until",
         ],
     );
     browser.picture(&page, "after-light", "1200,1700", false);
@@ -249,6 +254,62 @@ fn pods_are_shown_by_their_names() {
     browser.picture(&page, "pods-after", "1200,1800", true);
 }
 
+/// A reconciler's page: the story that stands in the status of its MysqlClusters. Nobody need run for that: the cluster is another
+/// operator's (`external`), so that what was written down stays.
+#[test]
+fn the_reconcilers_page_tells_the_story_of_its_clusters() {
+    let (browser, plane) = (Browser::new(), ControlPlane::start());
+    plane.namespace("shop");
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    plane.kubectl(&["apply", "--validate=false", "-f", crds]).unwrap();
+    until("the kind is served", SOON, || plane.kubectl(&["-n", "shop", "get", "myc,myo"]).is_ok());
+    plane.apply(&json!({ "apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlCluster",
+        "metadata": { "name": "orders", "namespace": "shop" }, "spec": { "topology": "external" } }));
+    let at = |ago_s: i64| Timestamp::from_second(Timestamp::now().as_second() - ago_s).unwrap().to_string();
+    let change = |term: u64, from: &str, to: &str, ago_s, reason: &str| json!({ "term": term, "from": from, "to": to, "at": at(ago_s), "reason": reason, "tookMs": 412 });
+    let mut given_up = change(2, "orders-mysql-0", "orders-mysql-2", 250, "orders-mysql-0 is lost");
+    given_up.as_object_mut().unwrap().remove("tookMs");
+    let history = [
+        change(4, "orders-mysql-1", "orders-mysql-0", 70, "a switchover to orders-mysql-0 was asked for"),
+        change(3, "orders-mysql-0", "orders-mysql-1", 250, "another member has more <b>"),
+        given_up,
+    ];
+    let (primary, clusters) = ("orders-mysql-0", Api::<MysqlCluster>::namespaced(plane.client(), "shop"));
+    let status = json!({ "status": { "term": 4, "primary": primary, "targetPrimary": primary, "history": history } });
+    plane.run(clusters.patch_status("orders", &PatchParams::default(), &Patch::Merge(&status))).unwrap();
+
+    let (reconciler, port) = (Daemon::new("reconciler"), Port::take());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command.args(["reconcile", "--namespace", "shop", "--identity", "test", "--kubeconfig"]).arg(plane.kubeconfig());
+    command.arg(format!("--listen=127.0.0.1:{}", port.number()));
+    reconciler.run(&command).unwrap();
+    let page = format!("http://127.0.0.1:{}/", port.number());
+    let mut text = String::new();
+    until("it leads and has read", SOON, || {
+        let there = std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok();
+        text = if there { browser.text(&page) } else { String::new() };
+        text.contains("term 4")
+    });
+    assert_all(
+        &text,
+        &[
+            "The cluster has no primary that takes writes.",
+            "primary orders-mysql-0",
+            "external",
+            "orders-mysql-1 → orders-mysql-0 after 412 ms term 4",
+            "term 4 · the primary since, for",
+            "why: a switchover to orders-mysql-0 was asked for",
+            "orders-mysql-0 → orders-mysql-1 after 412 ms",
+            "term 3 · the primary until",
+            "for 3 min",
+            "why: another member has more <b>",
+            "orders-mysql-0 was to be replaced; given up for another change",
+        ],
+    );
+    browser.picture(&page, "reconciler-light", "1200,1000", false);
+    browser.picture(&page, "reconciler-narrow", "390,1500", true);
+}
+
 #[test]
 fn what_servers_say_is_text_and_the_policy_forbids_the_rest() {
     let browser = Browser::new();
@@ -288,5 +349,5 @@ fn a_page_without_its_proxy_says_so_and_a_bad_file_is_shown() {
     let file = browser.folder.join("saved.html");
     std::fs::write(&file, page).unwrap();
     let text = browser.text(&format!("file://{}", file.display()));
-    assert_all(&text, &["This page cannot reach the proxy.", "no answer"]);
+    assert_all(&text, &["This page cannot reach Holdfast.", "no answer"]);
 }

@@ -3,14 +3,14 @@
 #
 #   demo.sh                   shows it, then stays up for your own mysql client; Ctrl-C stops everything
 #   demo.sh --once            shows it, then stops everything; exit 0 if every promise was kept
-#   demo.sh --kubernetes [--once]   the same with a real Kubernetes API server: the servers run in pods, each in a network
-#                             namespace of its own, labelled as KubeBlocks labels them, and the proxy watches the pods
+#   demo.sh --kubernetes [--once]   the same with a real Kubernetes API server: a MysqlCluster is made, `holdfast reconcile` keeps
+#                             it, its servers run in pods, each in a network namespace of its own, and the proxy watches the pods
 #
 # Needs Debian 12 or similar with Rust (cargo), a C compiler, and a network for packages. Nothing is installed on the host
 # except, as root and only if it is missing, the compiler. MySQL goes where tests/testbed/setup.sh puts it:
 # ${HOLDFAST_TESTBED:-~/.cache/holdfast/testbed}; a mysqld of the host can be named with HOLDFAST_MYSQLD.
 #
-# Listens on 127.0.0.1 only: HOLDFAST_DEMO_PORT=6446 the proxy, HOLDFAST_DEMO_ADMIN=6480 its admin port,
+# Listens on 127.0.0.1 only: HOLDFAST_DEMO_PORT=6446 the proxy, HOLDFAST_DEMO_ADMIN=6480 its admin port (6481 the reconciler's),
 # HOLDFAST_DEMO_SERVERS=6450 the servers (6451-6453, and 6501-6503 among themselves). HOLDFAST_DEMO_PROFILE=dev builds
 # quicker and runs slower. HOLDFAST_DEMO_DIR is where its servers and logs live (a folder in the testbed's).
 #
@@ -26,7 +26,7 @@ die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 PORT=${HOLDFAST_DEMO_PORT:-6446} ADMIN=${HOLDFAST_DEMO_ADMIN:-6480} P0=${HOLDFAST_DEMO_SERVERS:-6450}
 PROFILE=${HOLDFAST_DEMO_PROFILE:-release}
 D=${HOLDFAST_DEMO_DIR:-$TESTBED/demo} GROUP=${HOLDFAST_DEMO_DIR:-$TESTBED/demo}/group
-CLUSTER=$D/cluster
+CLUSTER=$D/cluster ACCOUNT_PASSWORD=holdfast
 # where the programs are, and when all began: set by ourselves once we are in a namespace of our own
 BIN=${HOLDFAST_DEMO_INSIDE:-} BEGIN=${HOLDFAST_DEMO_BEGIN:-$(now)}
 once= kubernetes=
@@ -45,10 +45,14 @@ main() {
   if [ -z "$BIN" ]; then prepare; else load_env; stop_at_the_end; fi
   if [ -n "$kubernetes" ]; then
     own_namespace "$@"
-    pods
+    api_server
+    mysql_cluster
+    ACCOUNT_PASSWORD=$(password proxy)
     proxy "source = \"kubernetes\"
-kubernetes = { kubeconfig = \"$CLUSTER/proxy.kubeconfig\", namespace = \"demo\", preset = \"kubeblocks\", component = \"mysql\" }"
+kubernetes = { kubeconfig = \"$CLUSTER/proxy.kubeconfig\", namespace = \"demo\", preset = \"holdfast\", cluster = \"demo\" }"
     kill_a_pod
+    timelines_of_pods
+    story
   else
     servers
     proxy "source = \"members\"
@@ -113,11 +117,12 @@ leftovers() {
     for i in $(seq 600); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     ! kill -0 "$p" 2>/dev/null || die "it does not stop; end it yourself: kill -9 $p, and run this again"
   fi
-  if running proxy.pid "$D/holdfast.toml" > /dev/null || running cluster.pid demo-cluster > /dev/null || [ -e "$GROUP/group" ]; then
+  if running proxy.pid "$D/holdfast.toml" > /dev/null || running reconciler.pid "$CLUSTER" > /dev/null || running cluster.pid demo-cluster > /dev/null || [ -e "$GROUP/group" ]; then
     say "cleaning up what an earlier demo left"
     cleanup
   fi
-  local ports=("$PORT" "$ADMIN"); [ -n "$kubernetes" ] || ports+=($((P0 + 1)) $((P0 + 2)) $((P0 + 3)))
+  local ports=("$PORT" "$ADMIN")
+  if [ -n "$kubernetes" ]; then ports+=($((ADMIN + 1))); else ports+=($((P0 + 1)) $((P0 + 2)) $((P0 + 3))); fi
   for p in "${ports[@]}"; do
     ! port_taken "$p" || die "port $p is taken; choose others: HOLDFAST_DEMO_PORT, HOLDFAST_DEMO_ADMIN, HOLDFAST_DEMO_SERVERS"
   done
@@ -131,6 +136,7 @@ cleanup() {
   local p i
   if p=$(running workload.pid demo-workload); then kill -9 "$p" 2>/dev/null || true; fi
   if p=$(running proxy.pid "$D/holdfast.toml"); then end "$p"; fi
+  if p=$(running reconciler.pid "$CLUSTER"); then end "$p"; fi
   if p=$(running cluster.pid demo-cluster); then end "$p"; fi
   if [ -e "$GROUP/group" ]; then "$HERE/group.sh" stop "$GROUP" || true; fi
   rm -rf "$GROUP" "$CLUSTER" "$D"/*.pid "$D/pid"
@@ -161,26 +167,62 @@ servers() {
   done_step
 }
 
-pods() {
-  local i p
-  step "a Kubernetes API server, and three MySQL servers in pods of it: a group, as KubeBlocks makes and labels one"
+api_server() {
+  local p
+  step "a Kubernetes: API server and controllers, and a node whose pods run in network namespaces of their own"
   rm -rf "$CLUSTER"; mkdir -p "$CLUSTER"
-  HOLDFAST_TESTBED=$TESTBED setsid "$BIN/examples/demo-cluster" "$CLUSTER" 2> "$D/cluster.log" < /dev/null &
+  HOLDFAST_TESTBED=$TESTBED setsid "$BIN/examples/demo-cluster" "$CLUSTER" --holdfast "$BIN/holdfast" 2> "$D/cluster.log" < /dev/null &
   p=$!; echo $p > "$D/cluster.pid"
-  for i in $(seq 6000); do
-    [ "$(grep -c . "$CLUSTER/pods" 2>/dev/null)" != 3 ] || { roles; done_step; return; }
-    kill -0 "$p" 2>/dev/null || { tail -n 5 "$D/cluster.log" >&2; die "the Kubernetes cluster ended"; }
-    sleep 0.1
+  await "the Kubernetes cluster" "$p" "$D/cluster.log" test -e "$CLUSTER/pods"
+  done_step
+}
+# await WHAT PID LOG COMMAND...: until the command succeeds, for as long as that process lives
+await() {
+  local i what=$1 p=$2 log=$3; shift 3
+  for i in $(seq 600); do
+    ! "$@" > /dev/null 2>&1 || return 0
+    kill -0 "$p" 2>/dev/null || { tail -n 5 "$log" >&2; die "$what: its process ended"; }
+    sleep 0.2
   done
-  die "the pods are not ready after 10 minutes, see $D/cluster.log"
+  tail -n 5 "$log" >&2
+  die "$what is not ready after 2 minutes, see $log"
 }
 kubectl() { "$KUBECTL" --kubeconfig "$CLUSTER/kubeconfig" --cache-dir "$CLUSTER/cache" -n demo "$@"; }
-labelled() { kubectl get pods -l kubeblocks.io/role=primary -o jsonpath='{.items[*].metadata.name}'; }
+of_pod() { awk -v pod="$1" -v field="$2" '$1 == pod { print $field }' "$CLUSTER/pods"; } # NAME 2: its address; 3: its process
+of_myc() { kubectl get mysqlcluster demo -o "jsonpath={$1}"; }
+password() { kubectl get secret demo-accounts -o "go-template={{index .data \"$1\" | base64decode}}"; }
+is_ready() { [ "$(of_myc '.status.conditions[?(@.type=="Ready")].status')" = True ]; }
+# the primary, unless it is about to change
+primary_pod() {
+  local primary; primary=$(of_myc .status.primary)
+  [ "$primary" != "$(of_myc .status.targetPrimary)" ] || echo "$primary"
+}
+
+# What the README's MysqlClusters says, with the reconciler as a process of ours.
+mysql_cluster() {
+  local p folder
+  step "a MysqlCluster: its kind, the rights of reconciler and proxy, the reconciler, and the cluster itself"
+  kubectl apply --validate=false -f "$ROOT/deploy/crds" | indented
+  for folder in base reconciler; do
+    kubectl apply -f "$ROOT/deploy/kubernetes/$folder/role.yaml" -f "$ROOT/deploy/kubernetes/$folder/rolebinding.yaml" | indented
+  done
+  await "the kind MysqlCluster" "$(cat "$D/cluster.pid")" "$D/cluster.log" kubectl get myc,myo
+  setsid "$BIN/holdfast" reconcile --kubeconfig "$CLUSTER/reconciler.kubeconfig" --namespace demo --listen "127.0.0.1:$((ADMIN + 1))" > "$D/reconciler.log" 2>&1 < /dev/null &
+  p=$!; echo $p > "$D/reconciler.pid"
+  kubectl apply -f "$ROOT/deploy/local/cluster/mysqlcluster.yaml" | indented
+  await "the MysqlCluster" "$p" "$D/reconciler.log" is_ready
+  sql_on_primary "CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'"
+  kubectl get myc | indented
+  roles
+  done_step
+}
+indented() { sed 's/^/  /'; }
 roles() {
   local columns='POD:.metadata.name,ADDRESS:.status.podIP,READY:.status.containerStatuses[0].ready,RESTARTS:.status.containerStatuses[0].restartCount'
-  kubectl get pods -o custom-columns="$columns,ROLE:.metadata.labels.kubeblocks\\.io/role" | sed 's/^/  /'
+  kubectl get pods -o custom-columns="$columns,ROLE:.metadata.labels.holdfast\\.io/role,TERM:.metadata.annotations.holdfast\\.io/term" | indented
 }
-of_pod() { awk -v pod="$1" -v field="$2" '$1 == pod { print $field }' "$CLUSTER/pods"; } # NAME 2: its address; 3: its process
+# as root, on the primary's own address
+sql_on_primary() { MYSQL_PWD=$(password root) client -h "$(of_pod "$(primary_pod)" 2)" -uroot -e "$1"; }
 
 # proxy LINES: with these lines, which say where the servers are
 proxy() {
@@ -198,7 +240,7 @@ exactly_once = true
 [[cluster]]
 name = "demo"
 $1
-account = { user = "holdfast", password = "holdfast" }
+account = { user = "holdfast", password = "$ACCOUNT_PASSWORD" }
 T
   setsid "$BIN/holdfast" proxy -c "$D/holdfast.toml" > "$D/proxy.log" 2>&1 < /dev/null &
   echo $! > "$D/proxy.pid"
@@ -234,19 +276,61 @@ kill_a_server() {
 }
 
 kill_a_pod() {
-  local before after i code=0
-  before=$(labelled)
+  local before after code=0
+  before=$(primary_pod)
   step "clients write and read through the proxy; then the server of the primary, pod $before, is killed with -9"
   workload "$(of_pod "$before" 3)" --server @@hostname || code=$?
-  for i in $(seq 300); do
-    after=$(labelled) || true
-    case $after in '' | "$before" | *' '*) sleep 0.2 ;; *) break ;; esac
-  done
-  (http /topology) | grep -F > /dev/null "\"primary\": \"$(of_pod "$after" 2):3306\"" || { say "the proxy's primary is not the labelled one, $after"; code=1; }
+  after=$(moved_from "$before") || after=none
+  proven "$after" || { say "the proxy's primary is not the MysqlCluster's, $after"; code=1; }
   roles
   done_step
   verdict "$before" "$after" "$code"
 }
+moved_from() { # POD: the primary, once it is another one
+  local i primary
+  for i in $(seq 300); do
+    primary=$(primary_pod) || true
+    case $primary in '' | "$1") sleep 0.2 ;; *) echo "$primary"; return ;; esac
+  done
+  return 1
+}
+# proven POD: the proxy has proven that one
+proven() { (http /topology) | grep -F > /dev/null "\"primary\": \"$(of_pod "$1" 2):3306\""; }
+
+# What clients see when the primary's server is killed and when its pod is deleted.
+timelines_of_pods() {
+  local before after trigger
+  for trigger in kill delete; do
+    come_back
+    before=$(primary_pod)
+    of_pod "$before" 3 > "$CLUSTER/primary.pid"
+    case $trigger in
+      kill) timeline kill "kill -9, pod $before" --trigger kill --pid-file "$CLUSTER/primary.pid" $(server_options) ;;
+      delete)
+        timeline delete "end, when its pod $before is deleted" --trigger command $(server_options) \
+          --trigger-command "'$KUBECTL' --kubeconfig '$CLUSTER/kubeconfig' --cache-dir '$CLUSTER/cache' -n demo delete pod $before --wait=false > /dev/null" ;;
+    esac
+    after=$(moved_from "$before") || die "$before is still the primary"
+    say "primary before: $before, after: $after"
+  done
+  say "the timelines are pages to open: file://$D/kill.html and file://$D/delete.html"
+}
+# Who was the primary when, why that changed, how long it took: as the reconciler wrote it into the status, and as Events.
+story() {
+  local last
+  step "the story of the cluster"
+  await "the MysqlCluster" "$(cat "$D/reconciler.pid")" "$D/reconciler.log" is_ready
+  kubectl get myc | indented
+  echo "  status.history:"
+  kubectl get myc demo -o go-template='{{range .status.history}}{{printf "    term %v, %v: " .term .at}}{{if .from}}{{.from}} → {{end}}{{.to}} {{if .tookMs}}after {{.tookMs}} ms{{else}}, given up{{end}}: {{.reason}}{{"\n"}}{{end}}'
+  echo "  Events:"
+  kubectl get events --field-selector reason=PrimaryChanged -o go-template='{{range .items}}    {{.message}}{{"\n"}}{{end}}'
+  last=$(kubectl get myc demo -o go-template='{{with index .status.history 0}}{{.term}} {{.to}} {{with .tookMs}}ended{{end}}{{end}}')
+  [ "$last" = "$(of_myc .status.term) $(primary_pod) ended" ] || { say "FAILED: the story ends otherwise than the cluster is: $last"; exit 1; }
+  say "the proxy's part of it: http://127.0.0.1:$ADMIN/ (while it runs)"
+  done_step
+}
+server_options() { awk '{ print "--server", $2 ":3306" }' "$CLUSTER/pods"; }
 
 workload() { # PID [OPTIONS...]: clients, and a kill -9 of that process
   local pid=$1; shift
@@ -271,26 +355,30 @@ come_back() {
     for p in $((P0 + 1)) $((P0 + 2)) $((P0 + 3)); do
       node_pid "$GROUP/$((p - P0))" > /dev/null || "$HERE/group.sh" rejoin "$GROUP" "$p"
     done
+  else
+    await "the MysqlCluster" "$(cat "$D/reconciler.pid")" "$D/reconciler.log" is_ready
   fi
   await_followers 2
   done_step
 }
 
-# What clients see of a switchover and of a kill -9, measured and drawn.
+# What clients see of a switchover and of a kill -9.
 timelines() {
-  local trigger code
+  local trigger
   for trigger in switch kill; do
     come_back
-    step "a timeline of what clients see of a primary's $trigger"
-    code=0
-    HOLDFAST_BENCH_PASSWORD=app "$BIN/holdfast" bench failover --target "127.0.0.1:$PORT" --user app --label Holdfast \
-      --server "127.0.0.1:$((P0 + 1))" --server "127.0.0.1:$((P0 + 2))" --server "127.0.0.1:$((P0 + 3))" \
-      --trigger "$trigger" --before 2s --after 2s --html "$D/$trigger.html" > "$D/$trigger.txt" 2>&1 || code=$?
-    cat "$D/$trigger.txt"
-    [ "$code" = 0 ] || { say "FAILED: writes were lost or applied twice, see above"; exit 1; }
-    done_step
+    timeline "$trigger" "$trigger" --trigger "$trigger" --server "127.0.0.1:$((P0 + 1))" --server "127.0.0.1:$((P0 + 2))" --server "127.0.0.1:$((P0 + 3))"
   done
   say "the timelines are pages to open: file://$D/switch.html and file://$D/kill.html"
+}
+timeline() { # FILE WORDS OPTIONS...: measured and drawn
+  local file=$D/$1 words=$2 code=0; shift 2
+  step "a timeline of what clients see of a primary's $words"
+  HOLDFAST_BENCH_PASSWORD=app "$BIN/holdfast" bench failover --target "127.0.0.1:$PORT" --user app --label Holdfast "$@" \
+    --before 2s --after 2s --html "$file.html" > "$file.txt" 2>&1 || code=$?
+  cat "$file.txt"
+  [ "$code" = 0 ] || { say "FAILED: writes were lost or applied twice, see above"; exit 1; }
+  done_step
 }
 
 stay() {
@@ -332,13 +420,19 @@ T
 
 yours_of_pods() {
   cat <<T
-See the pods, kill a server (it is started again), delete a pod (it is made again, under another address), or let a label lie:
+See the cluster and its story, kill a server (it is started again), delete a pod (it is made again, under another address), ask
+for a switchover, change the spec:
 
   alias k="$inside$KUBECTL --kubeconfig $CLUSTER/kubeconfig -n demo"
-  k get pods -o wide -L kubeblocks.io/role --watch
+  k get myc,pods -o wide -L holdfast.io/role
+  k describe myc demo
   kill -9 \$(awk '\$1 == "demo-mysql-0" { print \$3 }' $CLUSTER/pods)
   k delete pod demo-mysql-0
-  k label pod --overwrite demo-mysql-1 kubeblocks.io/role=primary
+  echo '{"apiVersion": "holdfast.io/v1alpha1", "kind": "MysqlOperation", "metadata": {"generateName": "move-"},
+    "spec": {"cluster": "demo", "type": "Switchover", "target": "demo-mysql-1"}}' | k create -f -
+  k patch myc demo --type merge -p '{"spec": {"mysqlConf": {"max-connections": "300"}}}'
+
+The reconciler's page http://127.0.0.1:$((ADMIN + 1))/, its log $D/reconciler.log
 T
 }
 

@@ -8,12 +8,14 @@
 //! | `/topology` | JSON: term, roles, evidence, lag, connections |
 //! | `/status.json` | JSON: all of the status page; see [`crate::status`] |
 //! | `/` | the status page: one file with everything in it, fed by `/status.json` |
+//! | `/suspect` | the reconciler's only, and the one that is POSTed to: see [`suspect`] |
 //!
-//! It changes nothing and has no authentication. It must answer when the rest is in trouble, so everything about it is
+//! It changes nothing (at most something is looked at sooner) and has no authentication. It must answer when the rest is in trouble, so everything about it is
 //! bounded: connections, the size of a request's head, and the time from accept to the last byte of the answer. One
 //! connection serves one request, and a request's body is never read.
 
 mod page;
+pub mod suspect;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +70,8 @@ pub struct AdminState {
     pub prometheus: PrometheusHandle,
     /// Called before each `/metrics`: brings gauges up to date.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
+    /// For `/suspect`, where somebody listens.
+    pub suspect: Option<suspect::Listener>,
 }
 
 /// Bounds of the port.
@@ -144,6 +148,11 @@ async fn serve_connection(stream: TcpStream, state: AdminState, limits: Limits) 
 }
 
 async fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
+    if let Some(listener) = &state.suspect
+        && request.uri().path() == suspect::PATH
+    {
+        return suspect::answer(request, listener);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -11,7 +11,14 @@ use hyper::{Response, StatusCode};
 
 const HTML: &str = include_str!("page/status.html");
 const STYLE: &str = include_str!("page/status.css");
-const SCRIPT: &str = concat!(include_str!("page/nodes.js"), include_str!("page/status.js"));
+/// The proxy's parts and the reconciler's; whose answer it is decides which are used.
+const SCRIPT: &str = concat!(
+    include_str!("page/nodes.js"),
+    include_str!("page/ask.js"),
+    include_str!("page/story.js"),
+    include_str!("page/status.js"),
+    include_str!("page/reconciler.js")
+);
 
 /// The page as an answer.
 pub(super) fn response() -> Response<Full<Bytes>> {

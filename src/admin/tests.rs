@@ -19,6 +19,10 @@ struct Port {
 }
 
 async fn open(limits: Limits) -> Port {
+    open_with(limits, None).await
+}
+
+async fn open_with(limits: Limits, suspect: Option<suspect::Listener>) -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (ready, scrapes) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
@@ -35,6 +39,7 @@ async fn open(limits: Limits) -> Port {
         before_scrape: Arc::new(move || {
             count.fetch_add(1, SeqCst);
         }),
+        suspect,
     };
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(serve_within(listener, state, limits, shutdown.clone()));
@@ -86,6 +91,31 @@ async fn each_path() {
     let topology = ask(port.address, "GET", "/topology").await;
     let body = topology.split_once("\r\n\r\n").unwrap().1;
     assert_eq!(serde_json::from_str::<Value>(body).unwrap(), json!({ "orders": { "term": 7 } }));
+}
+
+#[tokio::test]
+async fn suspicions_are_told_to_whoever_listens() {
+    let listener: suspect::Listener = Arc::new(|suspicion| match (suspicion.cluster, suspicion.namespace) {
+        ("orders", None | Some("shop")) => suspect::Heard::Yes,
+        ("away", _) => suspect::Heard::NotLeading,
+        _ => suspect::Heard::NoSuchCluster,
+    });
+    let port = open_with(Limits::default(), Some(listener)).await;
+    for (method, path, status) in [
+        ("POST", "/suspect?cluster=orders", "202 Accepted"),
+        ("POST", "/suspect?cluster=orders&namespace=shop", "202 Accepted"),
+        ("POST", "/suspect?cluster=orders&namespace=other", "404 Not Found"),
+        ("POST", "/suspect?cluster=away", "503 Service Unavailable"),
+        ("POST", "/suspect", "400 Bad Request"),
+        ("POST", "/suspect?cluster=a/b", "400 Bad Request"),
+        ("GET", "/suspect?cluster=orders", "405 Method Not Allowed"),
+        ("POST", "/livez", "405 Method Not Allowed"),
+    ] {
+        let answer = ask(port.address, method, path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{method} {path}\n{answer}");
+    }
+    let deaf = open(Limits::default()).await;
+    assert!(ask(deaf.address, "GET", "/suspect?cluster=orders").await.starts_with("HTTP/1.1 404 Not Found"));
 }
 
 #[tokio::test]

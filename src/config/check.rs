@@ -227,6 +227,7 @@ fn of_any_cluster(kind: &str, config: &ClusterConfig, mut section: Entries) -> V
     section.millis("drain_deadline_ms", config.drain_deadline);
     section.millis("silence_ms_max", config.silence_max);
     section.millis("accept_lost_writes_after_ms", config.accept_lost_writes_after.unwrap_or_default());
+    section.optional("reconciler", config.reconciler.as_ref().map(ToString::to_string).as_deref());
     section.limit("backend_connections_max", config.backend_connections_max);
     section.plain("backend_logins_max", config.backend_logins_max);
     section.plain("shared_connections_max", config.shared.connections_max);

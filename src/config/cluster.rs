@@ -226,6 +226,7 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
     section.millis("drain_deadline_ms", 0..=3_600_000, &mut cluster.drain_deadline);
     section.millis("silence_ms_max", 100..=3_600_000, &mut cluster.silence_max);
     section.millis_limit("accept_lost_writes_after_ms", 3_600_000, &mut cluster.accept_lost_writes_after);
+    cluster.reconciler = read_reconciler(section);
     section.limit("backend_connections_max", CONNECTIONS_MAX, &mut cluster.backend_connections_max);
     section.count("backend_logins_max", 1..=100_000, &mut cluster.backend_logins_max);
     read_shared(section, &mut cluster.shared);
@@ -237,6 +238,17 @@ fn read_limits(section: &Section, cluster: &mut ClusterConfig) {
         let advice = "must not be longer than probe_interval_ms: doubt asks more often";
         section.refuse("probe_doubt_interval_ms", advice);
     }
+}
+
+/// Port and all: 3306 is nobody's admin port.
+fn read_reconciler(section: &Section) -> Option<Address> {
+    let text = section.text("reconciler")?;
+    let address = text.parse::<Address>().ok().filter(|address| address.to_string() == text);
+    if address.is_none() {
+        let advice = "is not one: write host:port, as in \"holdfast-reconciler.databases:9090\"";
+        section.refuse("reconciler", format_args!("{} {advice}", shown(text)));
+    }
+    address
 }
 
 fn read_shared(section: &Section, shared: &mut SharedConfig) {

@@ -4,12 +4,16 @@ use crate::classify::{Class, Classified, Flags};
 use crate::topology::Topology;
 use crate::types::{BackendId, Term};
 
+/// ER_OPERATION_NOT_ALLOWED_WHILE_PRIMARY_CHANGE_IS_RUNNING: what begins while `group_replication_set_as_primary` with a time
+/// limit is under way.
+const PRIMARY_CHANGING: u16 = 4094;
+
 /// Errors by which a follower says that a statement is no pure read: 1290 (read-only options), 1792 (read-only
-/// transaction), 1836 (read-only mode), 3100/3101 (group replication's hooks).
+/// transaction), 1836 (read-only mode), 3100/3101 (group replication's hooks); 4094, while its group moves the primary.
 pub fn by_follower(errno: u16, message: &[u8]) -> bool {
     match errno {
         1290 => names_read_only(message),
-        1792 | 1836 | 3100 | 3101 => true,
+        1792 | 1836 | 3100 | 3101 | PRIMARY_CHANGING => true,
         _ => false,
     }
 }
@@ -18,9 +22,14 @@ pub fn by_follower(errno: u16, message: &[u8]) -> bool {
 pub fn by_fence(errno: u16, message: &[u8]) -> bool {
     match errno {
         1290 => names_read_only(message),
-        1836 => true,
+        1836 | PRIMARY_CHANGING => true,
         _ => false,
     }
+}
+
+/// Is it said by a primary that still is one, and will be over by itself? Then it may be asked as often as there is time for.
+pub fn is_passing(errno: u16) -> bool {
+    errno == PRIMARY_CHANGING
 }
 
 /// What follows a primary's refusal, once a primary was proven after it.
@@ -111,6 +120,7 @@ mod tests {
             (1836, read_only, true, true),
             (1792, read_only, true, false),
             (3100, read_only, true, false),
+            (4094, b"All queries have been blocked", true, true),
             (1062, read_only, false, false),
         ] {
             assert_eq!((by_follower(errno, message), by_fence(errno, message)), (follower, fence), "{errno}");

@@ -14,8 +14,9 @@ use super::histogram::{Series, series};
 use super::{
     ACCEPTED, BACKEND_CONNECTIONS, BACKEND_CONNECTS, BACKEND_LAG, BACKEND_ROLE, BackendStats, CERTIFICATE_END,
     CLUSTER_SESSIONS, CLUSTERS, CONFIG_CURRENT, CONFLICTS, ERRORS, FALLBACKS, HAS_PRIMARY, HOLD_ENDS, HOLD_SECONDS,
-    HOLDING, HOLDS, LOGINS, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS, SHARED_BORROWS,
-    SHARED_WAITING, STANDBYS, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP, WITNESSES, WorkerStats,
+    HOLDING, HOLDS, LOGINS, NUDGES, PINNED, PRIMARY_CHANGES, REFUSED, RELOADS, REPLAYS, RERUNS, SESSIONS,
+    SHARED_BORROWS, SHARED_WAITING, STANDBYS, TERM, VERDICTS, WATCH_ERRORS, WATCH_EVENTS, WATCH_PODS, WATCH_UP,
+    WITNESSES, WorkerStats,
 };
 use crate::error::{ErrorKind, Side};
 use crate::types::Role;
@@ -264,6 +265,11 @@ pub fn reload(ok: bool) {
 /// Servers, labels and terms contradict each other in that way.
 pub fn conflict(cluster: &str, kind: &'static str) {
     counter!(CONFLICTS, "cluster" => cluster.to_owned(), "kind" => kind).increment(1);
+}
+
+/// The reconciler was told that this cluster's primary looks lost, with that answer.
+pub fn nudge(cluster: &str, result: &'static str) {
+    counter!(NUDGES, "cluster" => cluster.to_owned(), "result" => result).increment(1);
 }
 
 /// The pods of a namespace are watched, or can't be.

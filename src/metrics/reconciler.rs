@@ -2,7 +2,7 @@
 
 use super::{
     RECONCILER_BEHIND, RECONCILER_CHANGE_SECONDS, RECONCILER_CHANGES, RECONCILER_ERRANT, RECONCILER_LEADS,
-    RECONCILER_READY,
+    RECONCILER_NUDGED, RECONCILER_NUDGES, RECONCILER_READY,
 };
 use metrics::{counter, gauge};
 use std::time::Duration;
@@ -16,6 +16,16 @@ pub fn leads(is: bool) {
 pub fn primary_changed(cluster: &str, took: Duration) {
     counter!(RECONCILER_CHANGES, "cluster" => cluster.to_owned()).increment(1);
     gauge!(RECONCILER_CHANGE_SECONDS, "cluster" => cluster.to_owned()).set(took.as_secs_f64());
+}
+
+/// A proxy said that a primary looks lost.
+pub fn nudged(became: &'static str) {
+    counter!(RECONCILER_NUDGES, "result" => became).increment(1);
+}
+
+/// That made a look at this cluster come sooner.
+pub fn nudged_look(cluster: &str) {
+    counter!(RECONCILER_NUDGED, "cluster" => cluster.to_owned()).increment(1);
 }
 
 /// All is well with that cluster, or it is not.

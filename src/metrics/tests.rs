@@ -171,7 +171,10 @@ fn every_metric_is_described_and_used() {
         reload(true);
         drop(witness("c"));
         standby("c");
+        nudge("c", "heard");
         reconciler::leads(true);
+        reconciler::nudged("heard");
+        reconciler::nudged_look("c");
         reconciler::primary_changed("c", Duration::from_millis(143));
         reconciler::cluster_ready("c", true);
         reconciler::member("c", "c-mysql-0", (0, 3));

@@ -53,6 +53,7 @@ pub(super) fn topology_settings(
             answer_ms_max: (2 * (config.probe_interval + config.probe_timeout)).as_millis() as u64,
             ..topology::Limits::default()
         },
+        reconciler: pods::reconciler(config),
     }
 }
 

@@ -117,6 +117,13 @@ impl Action {
     pub fn is_alone(&self) -> bool {
         matches!(self, Self::Follow { .. } | Self::StopReceiver { .. } | Self::Clone { .. } | Self::Join { .. })
     }
+
+    /// May the step behind it be done beside it? So it is with what is done to one replica each, and with the new primary's
+    /// label and what makes the others follow it: its first commit waits for both.
+    pub fn goes_with(&self, next: &Self) -> bool {
+        let labels_primary = matches!(self, Self::Label { role: Role::Primary, .. });
+        next.is_alone() && (self.is_alone() || labels_primary && matches!(next, Self::Follow { .. }))
+    }
 }
 
 impl fmt::Display for Action {

@@ -9,6 +9,7 @@ use crate::config::LogConfig;
 use crate::tls::{BackendTls, SslMode, TlsFiles};
 use crate::types::Address;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub struct File {
     /// `level` as for the proxy.
     #[serde(default = "info")]
     log: String,
+    /// The admin port, if there is to be one.
+    #[serde(default)]
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -147,6 +151,11 @@ impl File {
     /// How to log.
     pub fn log(&self) -> LogConfig {
         LogConfig { level: self.log.clone(), ..LogConfig::default() }
+    }
+
+    /// Where its admin port listens, if it has one.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        self.listen
     }
 
     /// Where its cluster is written down.

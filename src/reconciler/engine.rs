@@ -1,5 +1,5 @@
-//! The loop of one cluster: look, decide, act; every second while all is well, at once when a server leaves, and again and
-//! again while there is something to do.
+//! The loop of one cluster: look, decide, act; every second while all is well, at once when a server leaves or something is
+//! heard, and again and again while there is something to do.
 //!
 //! It holds the only connections and the only memory there is, and both may be lost at any moment: what must survive is in the
 //! record. A step that takes long (a clone, a join) runs beside the loop, and its member is left in peace meanwhile.
@@ -10,6 +10,7 @@ use super::death;
 use super::decide::decide;
 use super::observe::Observer;
 use super::place::{Place, PlaceError, Site};
+use super::resource::TopologyKind;
 use super::server::Access;
 use super::snapshot::{Answer, Member, MemberName, Record, Snapshot, learn};
 use crate::topology::lag::LagRing;
@@ -28,8 +29,9 @@ const HASTE: Duration = Duration::from_millis(20);
 /// Moments of which is remembered what the primary had, and the time between two of them at least, milliseconds.
 const LAG_SAMPLES_MAX: usize = 256;
 const LAG_GAP_MS: u64 = 1000;
-/// Rounds without a change after which haste is over: what does not come soon takes its time.
-const HASTE_ROUNDS_MAX: u32 = 250;
+/// Rounds without a change after which haste is over: what does not come soon takes its time. A group needs 21 s at most to miss
+/// a member.
+const HASTE_ROUNDS_MAX: u32 = 1000;
 
 /// One cluster's loop.
 pub struct Engine<P> {
@@ -85,11 +87,14 @@ impl<P: Place> Engine<P> {
                     TICK
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // Not so often that a server which closes whatever is opened keeps it busy.
-                () = self.observer.somebody_left(), if pause > HASTE => {}
-                () = self.place.changed(), if pause > HASTE => {}
+            // Not more often, whoever calls: a server that closes whatever is opened, or proxies without end.
+            tokio::time::sleep(HASTE).await;
+            if pause > HASTE {
+                tokio::select! {
+                    () = tokio::time::sleep(pause - HASTE) => {}
+                    () = self.observer.somebody_left() => {}
+                    () = self.place.changed() => {}
+                }
             }
         }
     }
@@ -114,7 +119,15 @@ impl<P: Place> Engine<P> {
             self.keep().await?;
         }
         let changed = self.act(&snapshot, &plan).await?;
-        let calm = plan.steps.is_empty() && snapshot.lead().is_some_and(|lead| lead.answer().is_some());
+        let labels_primary = |step: &Step| matches!(step.action, Action::Label { role: Role::Primary, .. });
+        if plan.steps.iter().any(labels_primary) {
+            // How long the change took is known only behind the label.
+            self.keep().await?;
+        }
+        // Another operator's has nobody who leads by our record.
+        let external = snapshot.wishes.topology == TopologyKind::External;
+        let answers = external || snapshot.lead().is_some_and(|lead| lead.answer().is_some());
+        let calm = plan.steps.is_empty() && answers;
         self.hasty = if calm || changed { 0 } else { self.hasty.saturating_add(1) };
         Ok(if calm || self.hasty > HASTE_ROUNDS_MAX { TICK } else { HASTE })
     }
@@ -154,11 +167,11 @@ impl<P: Place> Engine<P> {
         }
     }
 
-    /// Does the steps in their order, neighbours that concern one replica each at once; true if all were done.
+    /// Does the steps in their order, neighbours that go with each other at once; true if there were any and all were done.
     async fn act(&mut self, s: &Snapshot, plan: &Plan) -> Result<bool, PlaceError> {
         let addresses = addresses(&s.members);
-        let mut all = true;
-        for steps in plan.steps.chunk_by(|a, b| a.action.is_alone() && b.action.is_alone()) {
+        let mut all = !plan.steps.is_empty();
+        for steps in plan.steps.chunk_by(|a, b| a.action.goes_with(&b.action)) {
             let (long, short): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_long(&step.action));
             for step in long {
                 // What it had is written down before it is done away with.
@@ -171,11 +184,14 @@ impl<P: Place> Engine<P> {
                 }
                 self.begin(step, &addresses);
             }
-            let actor = Actor { access: &self.access, members: &addresses };
-            let on_servers = join_all(short.iter().map(|step| actor.act(&step.action))).await;
-            for (step, done) in short.iter().zip(on_servers) {
+            // A step has one part or the other.
+            let access = self.access.clone();
+            let actor = Actor { access: &access, members: &addresses };
+            let on_servers = join_all(short.iter().map(|step| actor.act(&step.action)));
+            let (on_servers, written) = tokio::join!(on_servers, self.write_all_down(&short));
+            for (step, (done, written)) in short.iter().zip(on_servers.into_iter().zip(written)) {
                 let done = match done {
-                    Ok(()) => self.write_down(&step.action).await.map_err(|error| error.to_string()),
+                    Ok(()) => written.map_err(|error| error.to_string()),
                     Err(error) => Err(self.failed(step, &error)),
                 };
                 log(self.record.term, step, &done);
@@ -216,6 +232,14 @@ impl<P: Place> Engine<P> {
         };
         self.long.insert(member, tokio::spawn(work));
         death::behind(format_args!("begin {}", begun));
+    }
+
+    async fn write_all_down(&mut self, steps: &[&Step]) -> Vec<Result<(), PlaceError>> {
+        let mut written = Vec::with_capacity(steps.len());
+        for step in steps {
+            written.push(self.write_down(&step.action).await);
+        }
+        written
     }
 
     /// The part of a step that is not a server's.

@@ -6,7 +6,7 @@
 //! [`place`] reads what was written down: wishes, record, members → [`observe`] asks all members at once → [`snapshot`]
 //! \[pure\] puts both together → [`decide`] \[pure\] makes a plan of steps, each with its reason → [`act`] does one idempotent
 //! step after the other, [`place`] writes down what must be known before the next one. [`engine`] repeats that: every second,
-//! at once when a server leaves, and until nothing is left to do. It may die between any two steps.
+//! at once when a server leaves or a proxy says that the primary looks lost, and until nothing is left to do. It may die between any two steps.
 //!
 //! What fences is the data path, not a lock: semi-sync that never times out, or the group's quorum. A commit that was
 //! acknowledged is on so many members that whoever is promoted has it (see [`decide`]), whatever a frozen or cut off primary
@@ -14,8 +14,9 @@
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
 //! [`resource`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
-//! back. [`config`]: the file of `holdfast reconcile` where the members are listed and no Kubernetes is needed. [`kubernetes`]:
-//! MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods are before the servers start.
+//! back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
+//! no Kubernetes is needed. [`kubernetes`]: MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods
+//! are before the servers start.
 
 pub mod accounts;
 pub mod act;
@@ -32,10 +33,18 @@ pub mod resource;
 pub mod server;
 pub mod snapshot;
 pub mod status;
+pub mod story;
 
+use crate::admin::suspect::{Heard, Listener};
+use crate::{admin, metrics};
 use config::{File, FileError};
 use engine::Engine;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Keeps the cluster of this file until SIGTERM or SIGINT.
@@ -43,8 +52,43 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// What is wrong with the file, before anything is done.
 pub async fn run(file: &File) -> Result<(), FileError> {
-    let engine = Engine::new(file.place()?, file.access()?);
-    engine.run(told_to_stop()?).await;
+    let (place, access) = (file.place()?, file.access()?);
+    let (stop, suspicions) = (told_to_stop()?, watch::Sender::new(()));
+    let hearing = suspicions.subscribe();
+    if let Some(listen) = file.listen() {
+        // There is one cluster, whatever the proxy calls it.
+        let hear: Listener = Arc::new(move |_| {
+            suspicions.send_replace(());
+            metrics::reconciler::nudged(Heard::Yes.as_str());
+            Heard::Yes
+        });
+        // What it knows of the cluster is in the record.
+        let status = Arc::new(|| json!({ "see": "the record" }));
+        admin_port(listen, hear, status, stop.clone())
+            .await
+            .map_err(|error| FileError::Wrong(format!("admin port {listen}: {error}")))?;
+    }
+    Engine::new(place.hearing(hearing), access).run(stop).await;
+    Ok(())
+}
+
+/// Serves the admin port until told to stop. It is ready as soon as it runs, whoever leads.
+async fn admin_port(
+    listen: SocketAddr,
+    hear: Listener,
+    status: Arc<dyn Fn() -> Value + Send + Sync>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let state = admin::AdminState {
+        ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
+        topology: Arc::new(|| json!({ "see": "/status.json" })),
+        status,
+        prometheus: metrics::install(),
+        before_scrape: Arc::new(|| {}),
+        suspect: Some(hear),
+    };
+    tokio::spawn(admin::serve(listener, state, stop));
     Ok(())
 }
 

@@ -7,11 +7,13 @@ use super::action::Plan;
 use super::resource::MysqlClusterStatus;
 use super::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
 use super::status;
+use crate::metrics::reconciler as metrics;
 use crate::topology::report::{Failure, FailureKind};
 use crate::types::{Address, Role, Term};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Why nothing could be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,8 @@ pub struct Listed {
     file: PathBuf,
     /// A file beside it: the name of the member that is to be the primary, for as long as it is there.
     asked: PathBuf,
+    /// Rung by proxies.
+    suspicion: Option<watch::Receiver<()>>,
 }
 
 impl Listed {
@@ -88,7 +92,12 @@ impl Listed {
         let members = members.into_iter().map(|(name, address)| unasked(name, address)).collect();
         let mut asked = file.as_os_str().to_owned();
         asked.push(".switchover");
-        Self { wishes, members, file: file.to_owned(), asked: asked.into() }
+        Self { wishes, members, file: file.to_owned(), asked: asked.into(), suspicion: None }
+    }
+
+    /// Looks at once when this says that the primary looks lost.
+    pub fn hearing(self, suspicion: watch::Receiver<()>) -> Self {
+        Self { suspicion: Some(suspicion), ..self }
     }
 
     fn status(&self) -> Result<MysqlClusterStatus, PlaceError> {
@@ -148,5 +157,15 @@ impl Place for Listed {
             member.term = Some(term);
         }
         Ok(())
+    }
+
+    async fn changed(&mut self) {
+        if let Some(suspicion) = &mut self.suspicion
+            && suspicion.changed().await.is_ok()
+        {
+            let name = self.file.file_stem().unwrap_or_default();
+            return metrics::nudged_look(&name.to_string_lossy());
+        }
+        std::future::pending().await
     }
 }

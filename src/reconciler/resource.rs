@@ -191,9 +191,12 @@ pub struct MysqlClusterStatus {
     /// What each member is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
-    /// The last change of the primary.
+    /// The last change of the primary that came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failover: Option<LastFailover>,
+    pub last_failover: Option<PrimaryChange>,
+    /// The last changes of the primary, the newest first; one without `tookMs` is under way, or was given up for the one above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PrimaryChange>,
     /// `metadata.generation` that was read and applied, or refused; the condition RolledOut says whether all pods have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -229,18 +232,22 @@ pub struct MemberStatus {
 /// One change of the primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct LastFailover {
-    /// The primary before.
+pub struct PrimaryChange {
+    /// The term that was claimed for it.
+    #[serde(default)]
+    pub term: u64,
+    /// The primary before; none: it was the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The primary since.
+    /// The primary since; the one before, if it could not be replaced.
     pub to: String,
-    /// When, RFC 3339.
+    /// Since when nobody took writes; if the one before still did, when the change was decided. RFC 3339.
     pub at: String,
     /// Why.
     pub reason: String,
-    /// From the decision to the new primary's label.
-    pub took_ms: u64,
+    /// From then to the new primary's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
 }
 
 /// A condition as Kubernetes has them.

@@ -88,7 +88,7 @@ pub fn unix_ms(time: SystemTime) -> u64 {
 }
 
 /// The pod's name in Kubernetes, the host's elsewhere.
-fn host() -> String {
+pub fn host() -> String {
     let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).or_else(kernel).unwrap_or_default().trim().to_owned()
 }

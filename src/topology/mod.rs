@@ -8,6 +8,7 @@
 //! - `probe` and `ask`: one task per server that asks; [`store`]: the one writer.
 //! - [`kubernetes`]: pods as a source of servers.
 //! - [`handle`]: how other rooms load the snapshot, wait for the next one, and cast doubt.
+//! - [`nudge`]: tells the reconciler when the primary looks lost.
 
 pub(crate) mod ask;
 pub mod handle;
@@ -15,6 +16,7 @@ pub mod json;
 pub mod kubernetes;
 pub mod lag;
 pub mod memory;
+pub mod nudge;
 pub mod picture;
 mod probe;
 pub mod proof;
@@ -25,6 +27,7 @@ pub mod snapshot;
 pub mod store;
 
 pub use handle::{Hint, TopologyHandle};
+pub use nudge::Reconciler;
 pub use settings::{Account, Limits, ProbeSettings, RoleHint, ServerEntry, Source, TopologySettings};
 pub use snapshot::{Backend, Conflict, ConflictKind, Flavor, LastPrimary, ServerFacade, Serving, Topology};
 pub use store::spawn;

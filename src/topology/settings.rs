@@ -3,6 +3,7 @@
 //! Kept apart from the configuration file's types so that this room does not depend on how they are written.
 
 use super::kubernetes::PodFeed;
+use super::nudge::Reconciler;
 use crate::accounts::Credential;
 use crate::tls::BackendTls;
 use crate::types::{Address, ClusterName};
@@ -26,6 +27,8 @@ pub struct TopologySettings {
     pub probe: ProbeSettings,
     /// Limits of the rules.
     pub limits: Limits,
+    /// Who is told when the primary looks lost.
+    pub reconciler: Option<Reconciler>,
 }
 
 /// Where the servers of a cluster are known from.

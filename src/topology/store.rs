@@ -6,6 +6,7 @@
 
 use super::handle::{Command, TopologyHandle};
 use super::kubernetes::{PodFeed, PodList};
+use super::nudge::{self, Reconciler};
 use super::picture::Picture;
 use super::probe::{Pace, Prober};
 use super::proof::Now;
@@ -38,6 +39,7 @@ pub fn spawn(settings: TopologySettings, shutdown: CancellationToken) -> Topolog
     let (handle, commands) = TopologyHandle::new(picture.current().as_ref().clone(), epoch);
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
     let pace = watch::Sender::new(Pace { interval: settings.probe.interval, wakes: 0, doubted_ms: None });
+    let reconciler = watch::Sender::new(settings.reconciler.clone());
     let writer = Writer {
         handle: handle.clone(),
         settings,
@@ -52,7 +54,10 @@ pub fn spawn(settings: TopologySettings, shutdown: CancellationToken) -> Topolog
         woken: None,
         news: None,
         unsettled_since: None,
+        reconciler,
     };
+    let nudging = nudge::run(handle.clone(), writer.reconciler.subscribe());
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(nudging));
     handle.set_source(writer.settings.pods.as_ref());
     tokio::spawn(writer.run(commands, inbox, shutdown));
     handle
@@ -81,6 +86,8 @@ struct Writer {
     /// The last news of the pods.
     news: Option<Instant>,
     unsettled_since: Option<Instant>,
+    /// For the task that tells it.
+    reconciler: watch::Sender<Option<Reconciler>>,
 }
 
 impl Writer {
@@ -136,6 +143,7 @@ impl Writer {
                 self.picture.configure(settings.source.clone(), now(self.epoch));
                 self.handle.set_source(settings.pods.as_ref());
                 self.retired = retired(&self.settings.account, &settings.account, self.retired.take());
+                self.reconciler.send_replace(settings.reconciler.clone());
                 self.settings = Arc::new(*settings);
                 // Account, TLS or rhythm may differ: every prober begins again.
                 for (_, stop) in self.probers.drain() {

@@ -8,10 +8,10 @@ mod client;
 mod load;
 mod sysbench;
 
-use crate::testbed::{Daemon, Flavor, Port, Rows, Testbed, query, until};
+use crate::testbed::{Daemon, Flavor, Port, Rows, Testbed, exchange, http, metric, query, until};
 pub use client::{Client, Fault, command, with_query};
 pub use load::{Load, Outcome, TABLE, Trouble};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -314,33 +314,18 @@ impl Proxy {
 
     /// Status line and headers of a page of the admin port.
     pub fn head(&self, path: &str) -> String {
-        self.exchange(path).expect("the admin port answers").split("\r\n\r\n").next().unwrap_or_default().to_owned()
+        let text = exchange(self.admin_port(), &format!("GET {path}")).expect("the admin port answers");
+        text.split("\r\n\r\n").next().unwrap_or_default().to_owned()
     }
 
     /// Status and body of a page of the admin port.
     pub fn http(&self, path: &str) -> std::io::Result<(u16, String)> {
-        let text = self.exchange(path)?;
-        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-        Ok((status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
-    }
-
-    fn exchange(&self, path: &str) -> std::io::Result<String> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.admin.number()))?;
-        socket.set_read_timeout(Some(SOON))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text)?;
-        Ok(text)
+        http(self.admin_port(), &format!("GET {path}"))
     }
 
     /// Sum of the samples of /metrics whose line begins with `name` and has all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let (_, text) = self.http("/metrics").expect("the admin port answers");
-        let of = |line: &&str| {
-            let rest = line.strip_prefix(name);
-            rest.is_some_and(|r| r.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
-        };
-        text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        metric(self.admin_port(), name, labels)
     }
 
     /// Waits until so many servers can say what became of a write (`exactly_once`, for which there must be a session).

@@ -2,10 +2,8 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use crate::testbed::kubernetes::{ControlPlane, ControlPlaneOptions, Node, NodeOptions, RunningPod, specified};
-use crate::testbed::{Daemon, Port, Rows, until};
+use crate::testbed::{Daemon, Port, Rows, http, metric, until};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,17 +71,33 @@ impl Bed {
     fn run(&self, mut command: Command) {
         command.args(["reconcile", "--namespace", NAMESPACE, "--identity", "test", "--kubeconfig"]);
         command.arg(&self.account);
-        command.arg(format!("--listen=127.0.0.1:{}", self.port.number()));
+        command.arg(format!("--listen={}", self.admin()));
         self.reconciler.run(&command).unwrap();
+    }
+
+    /// Where its admin port is.
+    pub fn admin(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Its metrics.
     pub fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        http(self.port.number(), "GET /metrics").unwrap().1
+    }
+
+    /// Sum of its samples of that name whose line has all of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        metric(self.port.number(), name, labels)
+    }
+
+    /// Says that a primary looks lost, as a proxy does; the status of the answer.
+    pub fn suspect(&self, query: &str) -> u16 {
+        http(self.port.number(), &format!("POST /suspect?{query}")).unwrap().0
+    }
+
+    /// What its status page is fed with.
+    pub fn page(&self) -> Value {
+        serde_json::from_str(&http(self.port.number(), "GET /status.json").unwrap().1).unwrap()
     }
 
     /// `kill -9` of the reconciler.

@@ -1,7 +1,7 @@
 //! The reconciler under test: the real binary over a list of real servers that nobody else has set up.
 #![allow(dead_code, reason = "each test crate uses some of it")]
 
-use crate::testbed::{Daemon, Port, Server, ServerOptions, until};
+use crate::testbed::{Daemon, Port, Server, ServerOptions, metric, until};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -55,22 +55,24 @@ fn start(all: Vec<(String, Vec<String>)>) -> Vec<Server> {
 /// A running reconciler.
 pub struct Reconciler {
     daemon: Daemon,
+    port: Port,
 }
 
 impl Reconciler {
     /// Starts one for these servers, called db-0, db-1, …; `more` are lines for `[cluster]`.
     pub fn start(servers: &[Server], more: &str) -> Self {
-        let daemon = Daemon::new("reconciler");
+        let (daemon, port) = (Daemon::new("reconciler"), Port::take());
         let member =
             |(i, server): (usize, &Server)| format!("{{ name = \"db-{i}\", address = \"{}\" }}", server.addr());
         let members: Vec<String> = servers.iter().enumerate().map(member).collect();
         let text = format!(
-            "log = \"info\"\n[cluster]\nrecord = \"record.json\"\nmembers = [{}]\n{more}\n\
+            "log = \"info\"\nlisten = \"127.0.0.1:{}\"\n[cluster]\nrecord = \"record.json\"\nmembers = [{}]\n{more}\n\
              [account]\nuser = \"root\"\npassword = \"\"\n[replication]\nuser = \"repl\"\npassword = \"repl\"\n",
+            port.number(),
             members.join(", ")
         );
         std::fs::write(daemon.dir().join("reconcile.toml"), text).expect("the folder is writable");
-        let reconciler = Self { daemon };
+        let reconciler = Self { daemon, port };
         reconciler.run();
         reconciler
     }
@@ -85,6 +87,16 @@ impl Reconciler {
     /// `kill -9`.
     pub fn kill9(&self) {
         self.daemon.kill9();
+    }
+
+    /// Where its admin port is.
+    pub fn admin(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
+    /// Sum of its samples of that name.
+    pub fn metric(&self, name: &str) -> f64 {
+        metric(self.port.number(), name, &[])
     }
 
     /// What was written down.

@@ -137,5 +137,6 @@ fn settings(source: Source, user: &str) -> TopologySettings {
         tls: Arc::new(BackendTls::disabled()),
         probe: ProbeSettings::default(),
         limits: Limits::default(),
+        reconciler: None,
     }
 }

@@ -1,16 +1,16 @@
-//! The Kubernetes of `deploy/local/demo.sh --kubernetes`: a real API server, and a group of three MySQL servers in pods that
-//! really run, each in a network namespace of its own. The testbed's code (tests/testbed) does all of it.
+//! The Kubernetes of `deploy/local/demo.sh --kubernetes`: a real API server with its controllers, and a node whose pods really
+//! run, each in a network namespace of its own. The testbed's code (tests/testbed) does all of it.
 //!
-//! What KubeBlocks does in a cluster is played here: the role probe, which moves the label `kubeblocks.io/role` after the
-//! group's own roles, letting members that came back join again, and making a deleted pod anew.
+//! What is not real: the kubelet and the scheduler are played by that node, and a pod's programs are those of this machine, not
+//! of its image. MysqlClusters and what keeps them are the demo's own business; nothing here knows of them.
 //!
 //! Writes into the folder it is given:
 //!
 //! | file | contents |
 //! | --- | --- |
 //! | `kubeconfig` | the administrator's |
-//! | `proxy.kubeconfig` | of a ServiceAccount that may do what deploy/kubernetes lets the proxy do: list and watch pods |
-//! | `pods` | one line for each pod that runs: its name, address, process id of its mysqld; there when all is ready |
+//! | `proxy.kubeconfig`, `reconciler.kubeconfig` | of the ServiceAccounts `holdfast` and `holdfast-reconciler`, who may do nothing until granted |
+//! | `pods` | one line for each pod that runs: its name, address, process id; the file comes last |
 //!
 //! Ends, and all of it, at SIGTERM.
 
@@ -21,32 +21,32 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use testbed::kubernetes::kubeblocks::{self, PodGroup, ROLE};
-use testbed::kubernetes::{ControlPlane, Network, Node, NodeOptions, Scope};
+use testbed::kubernetes::{ControlPlane, ControlPlaneOptions, Network, Node, NodeOptions, specified};
 use tokio::signal::unix::{SignalKind, signal};
 
 const NAMESPACE: &str = "demo";
-const CLUSTER: &str = "demo";
-const MEMBERS: usize = 3;
+const ROLE: &str = "holdfast.io/role";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// No question to the API server takes longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs a group of three MySQL servers in pods of a real Kubernetes API server.
+/// Runs a Kubernetes API server, its controllers, and pods as they are specified.
 #[derive(Parser)]
 struct Args {
     /// Where the files go; must exist.
     folder: PathBuf,
+    /// The program of containers whose image is called holdfast.
+    #[arg(long)]
+    holdfast: String,
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo-cluster: {error:#}");
@@ -55,16 +55,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+fn run(args: Args) -> Result<()> {
     Network::possible().map_err(anyhow::Error::msg)?;
     let stop = told_to_stop()?;
-    let plane = Arc::new(ControlPlane::start());
+    let plane = Arc::new(ControlPlane::start_with(ControlPlaneOptions::with_controllers()));
     println!("  the API server is ready at {}", plane.url());
-    let node = Arc::new(Node::start(&plane, NodeOptions::running(kubeblocks::runner())));
-    let group = PodGroup::start(&plane, &node, NAMESPACE, CLUSTER);
-    // For exactly_once; the first member is the primary.
-    group.member(0).sql("GRANT REPLICATION SLAVE ON *.* TO holdfast@'%'");
-    let cluster = Cluster { plane, node, group };
+    // It lives as long as this process.
+    let holdfast: &'static str = Box::leak(args.holdfast.into_boxed_str());
+    let node = Node::start(&plane, NodeOptions::running(specified::runner(&plane, holdfast)));
+    let cluster = Cluster { node, plane };
     cluster.write_access(&args.folder)?;
     let mut told = Told::default();
     while !stop.load(Ordering::Relaxed) {
@@ -92,8 +91,7 @@ fn told_to_stop() -> Result<Arc<AtomicBool>> {
 
 struct Cluster {
     // ended in this order
-    group: PodGroup,
-    node: Arc<Node>,
+    node: Node,
     plane: Arc<ControlPlane>,
 }
 
@@ -101,23 +99,26 @@ struct Cluster {
 #[derive(Default)]
 struct Told {
     primary: String,
-    pods: String,
+    /// `None`: the file is not there yet.
+    pods: Option<String>,
 }
 
 impl Cluster {
     fn write_access(&self, folder: &Path) -> Result<()> {
-        let account = self.plane.service_account(NAMESPACE, "holdfast");
-        let rules = json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] }]);
-        self.plane.grant(&format!("system:serviceaccount:{NAMESPACE}:holdfast"), Scope::Namespace(NAMESPACE), &rules);
-        for (name, file) in [("kubeconfig", self.plane.kubeconfig()), ("proxy.kubeconfig", account)] {
+        self.plane.namespace(NAMESPACE);
+        let proxy = self.plane.service_account(NAMESPACE, "holdfast");
+        let reconciler = self.plane.service_account(NAMESPACE, "holdfast-reconciler");
+        let files = [("kubeconfig", self.plane.kubeconfig()), ("proxy.kubeconfig", proxy)];
+        for (name, file) in files.into_iter().chain([("reconciler.kubeconfig", reconciler)]) {
             std::fs::copy(&file, folder.join(name)).with_context(|| name.to_owned())?;
         }
         Ok(())
     }
 
-    /// Tells of a label that has moved, makes pods that were deleted, and keeps the file `pods` true.
+    /// Tells of a label that has moved, and keeps the file `pods` true.
     fn look(&self, folder: &Path, told: &mut Told) -> Result<()> {
-        let Some(pods) = self.list() else { return Ok(()) };
+        let Some(mut pods) = self.list() else { return Ok(()) };
+        pods.sort_by(|a, b| name(a).cmp(name(b)));
         let primaries: Vec<&str> = pods.iter().filter(|pod| role(pod) == Some("primary")).map(name).collect();
         let primary = primaries.join(" and ");
         if primary != told.primary {
@@ -125,21 +126,17 @@ impl Cluster {
             told.primary = primary;
         }
         let mut lines = String::new();
-        for index in 0..MEMBERS {
-            let pod = self.group.pod_name(index);
-            if !pods.iter().any(|known| name(known) == pod) {
-                println!("  pod {pod} was deleted: making it anew");
-                self.group.create(index);
-            } else if let Some(running) = self.node.find(NAMESPACE, &pod)
+        for pod in pods.iter().map(name) {
+            if let Some(running) = self.node.find(NAMESPACE, pod)
                 && let Some(pid) = running.pid()
             {
                 lines += &format!("{pod} {} {pid}\n", running.ip());
             }
         }
-        if lines != told.pods {
+        if told.pods.as_ref() != Some(&lines) {
             let new = folder.join("pods.new");
             std::fs::write(&new, &lines).and_then(|()| std::fs::rename(&new, folder.join("pods"))).context("pods")?;
-            told.pods = lines;
+            told.pods = Some(lines);
         }
         Ok(())
     }

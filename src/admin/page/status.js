@@ -1,35 +1,8 @@
-// Asks status.json while the page is looked at, and shows the answer. All that servers say becomes text nodes.
+// The proxy's page: its clusters, their story, its listeners and its file. All that servers say becomes text nodes.
 
-const EVERY_MS = 2000, PATIENCE_MS = 8000, SAMPLE_MS_MIN = 500, SAMPLES_MAX = 150, SAMPLES_MIN = 30, OPEN_MAX = 4, CHANGES_MAX = 40, LANES_MAX = 8;
-const SIGNS = { ok: "✔", warn: "▲", bad: "✖", lost: "✖", unknown: "…" };
+const SAMPLE_MS_MIN = 500, SAMPLES_MAX = 150, SAMPLES_MIN = 30, OPEN_MAX = 4;
 
-let last = null;              // the last answer
-let lastAt = 0;               // when it came, on our own clock
-let timer = 0;
 const samples = new Map();    // cluster -> [{at, primary, follower, servers, rate: {primary, follower}, rates}]
-
-// ---- words ---------------------------------------------------------------------------------------------------------
-
-const number = (n) => (n >= 10 ? Math.round(n) : Math.round(n * 10) / 10).toLocaleString("en");
-const percent = (share) => `${Math.round(100 * share)} %`;
-const plural = (n, one, many) => (n === 1 ? `one ${one}` : `${n.toLocaleString("en")} ${many || one + "s"}`);
-
-function span(ms) {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 10000) return `${(ms / 1000).toFixed(1)} s`;
-  if (ms < 120000) return `${Math.round(ms / 1000)} s`;
-  if (ms < 7200000) return `${Math.round(ms / 60000)} min`;
-  if (ms < 172800000) return `${Math.round(ms / 3600000)} h`;
-  if (ms < 86400000 * 730) return `${Math.round(ms / 86400000)} days`;
-  return `${Math.round(ms / 86400000 / 365.25)} years`;
-}
-function clock(ms, now) {
-  const at = new Date(ms);
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-  return new Date(now).toDateString() === at.toDateString() ? time : `${at.toLocaleDateString()} ${time}`;
-}
-const ago = (ms, now) => (now - ms < 1000 ? "just now" : `${span(now - ms)} ago`);
-const when = (ms, now) => h("time", { datetime: new Date(ms).toISOString(), title: new Date(ms).toString() }, clock(ms, now));
 
 // ---- rates ---------------------------------------------------------------------------------------------------------
 
@@ -82,22 +55,6 @@ function spark(cluster) {
 }
 
 // ---- the parts of the page -----------------------------------------------------------------------------------------
-
-function verdict(state, headline, problems) {
-  $("verdict").dataset.state = state;
-  if ($("sign").textContent !== SIGNS[state]) $("sign").textContent = SIGNS[state];
-  if ($("said").textContent !== headline) $("said").textContent = headline;
-  const word = { warn: "Warning:", bad: "Trouble:" };
-  show("problems", problems.map((problem) => h("li", null,
-    h("span.mark." + problem.state, { role: "img", "aria-label": word[problem.state] || "" }, SIGNS[problem.state]),
-    h("b", null, problem.about), problem.text)));
-  const title = state === "ok" ? "Holdfast" : headline;
-  document.title = `${SIGNS[state]} ${title}`;
-  const colour = { ok: "%231a7f37", warn: "%23d29922", bad: "%23cf222e", lost: "%23cf222e" }[state] || "%23888";
-  const icon = `data:image/svg+xml,<svg xmlns="${SVG}" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="${colour}"/></svg>`;
-  const link = document.querySelector("link[rel=icon]");
-  if (link.getAttribute("href") !== icon) link.setAttribute("href", icon);
-}
 
 function worst(status, name) {
   const mine = status.verdict.problems.filter((problem) => problem.about === name).map((problem) => problem.state);
@@ -221,59 +178,6 @@ function clusterCards(status) {
   for (const gone of there.values()) gone.remove();
 }
 
-function changeWords(change, now) {
-  const { from, to, ms } = change;
-  const name = (address, pod) => h("b", { title: pod && address }, pod || address);
-  const before = () => name(from, change.from_pod), after = () => name(to, change.to_pod);
-  if (!from) return [after(), " is the first primary"];
-  if (!to) return [before(), " was lost; ", h("span.bad.word", null, `no primary for ${span(now - change.lost_unix_ms)}`)];
-  const length = ms > 0 ? [" after ", h("b", null, span(ms)), " without a primary"] : [", without a gap"];
-  return from === to ? [after(), " again", length] : [before(), " → ", after(), length];
-}
-
-function changes(status) {
-  const now = status.now_unix_ms;
-  const all = status.clusters.flatMap((cluster) => cluster.history.primaries.map((change) => ({ cluster: cluster.cluster, ...change })));
-  const at = (change) => change.lost_unix_ms || change.proven_unix_ms;
-  all.sort((a, b) => at(b) - at(a));
-  $("failovers").hidden = all.length === 0;
-  const gap = (change) => (change.from ? (change.ms === null ? now - change.lost_unix_ms : change.ms) : 0);
-  const longest = Math.max(1, ...all.slice(0, CHANGES_MAX).map(gap));
-  show("changes", all.slice(0, CHANGES_MAX).map((change) => h("li", null,
-    h("p", null, when(at(change), now), h("br"), h("span.soft", null, ago(at(change), now))),
-    h("div", null,
-      h("p", null, status.clusters.length > 1 && h("b", null, `${change.cluster}: `), changeWords(change, now)),
-      gap(change) > 0 && h("div.bar", { "aria-hidden": "true" }, part("gap", gap(change) / longest)),
-      h("p.soft", null, [`term ${change.term}`, change.held ? `${plural(change.held, "statement")} waited${change.to ? "" : " so far"}` : change.from ? "no statement waited" : null].filter(Boolean).join(" · ")),
-      change.why_lost && change.ms !== 0 && h("p.evidence", null, `lost: ${change.why_lost}`),
-      change.why_proven && h("p.evidence", null, `proven: ${change.why_proven}`)))));
-  show("strip", strip(all, gap, at, now));
-  roleChanges(status, now);
-}
-
-// The last hour (or day) at a glance: a lane for each cluster, red where it had no primary.
-function strip(all, gap, at, now) {
-  const hour = 3600000, seen = all.filter((change) => change.from && now - at(change) < 24 * hour);
-  if (seen.length === 0) return null;
-  const length = seen.every((change) => now - at(change) < hour) ? hour : 24 * hour;
-  const lanes = [...new Set(seen.map((change) => change.cluster))].slice(0, LANES_MAX);
-  const whole = Math.max(280, $("strip").clientWidth), few = whole < 600;
-  const left = lanes.length > 1 ? 120 : 4, right = whole - 4, wide = right - left, high = 22 * lanes.length;
-  const x = (ms) => left + (wide * (length - Math.min(length, Math.max(0, now - ms)))) / length;
-  const [step, unit, ms] = length === hour ? [10, "min", 60000] : [4, "h", hour];
-  const ticks = [0, 1, 2, 3, 4, 5, 6].filter((n) => !few || n % 3 === 0).map((n) => [n * step * ms, n ? `−${n * step} ${unit}` : "now"]);
-  const label = `Over the last ${length === hour ? "hour" : "24 hours"}: ${plural(seen.length, "change")} of the primary`;
-  return s("svg.strip", { viewBox: `0 0 ${whole} ${high + 24}`, role: "img", "aria-label": label },
-    ticks.map(([back, words]) => [s("line", { x1: x(now - back), x2: x(now - back), y1: 0, y2: high }),
-      s("text", { x: x(now - back), y: high + 18, "text-anchor": back === 0 ? "end" : back === length ? "start" : "middle" }, words)]).flat(),
-    lanes.map((lane, i) => [s("line", { x1: left, x2: right, y1: 22 * i + 11, y2: 22 * i + 11 }),
-      lanes.length > 1 && s("text", { x: 0, y: 22 * i + 15 }, lane.slice(0, 16)),
-      seen.filter((change) => change.cluster === lane).map((change) => {
-        const begin = x(at(change)), end = x(at(change) + gap(change));
-        return s(gap(change) > 0 ? "rect.gap" : "rect.moved", { x: begin, y: 22 * i + 3, width: Math.max(4, end - begin), height: 16, rx: 2 });
-      })].flat()).flat());
-}
-
 function roleChanges(status, now) {
   const all = status.clusters.flatMap((cluster) => cluster.history.roles.map((change) => ({ cluster: cluster.cluster, ...change })));
   all.sort((a, b) => b.at_unix_ms - a.at_unix_ms);
@@ -314,63 +218,14 @@ function configuration(status) {
     file.text && h("pre", null, file.text));
 }
 
-function live(state, words) {
-  $("live").dataset.state = state;
-  if ($("live").textContent !== words) $("live").textContent = words;
-}
-
-function render(status) {
+function renderProxy(status) {
   const now = status.now_unix_ms;
-  document.body.classList.remove("stale");
   status.clusters.forEach((cluster) => sample(cluster, now));
   const known = new Set(status.clusters.map((cluster) => cluster.cluster));
   for (const name of samples.keys()) if (!known.has(name)) samples.delete(name);
-  verdict(status.verdict.state, status.verdict.headline, status.verdict.problems);
-  children($("who"), [document.createTextNode(`${status.version} on ${status.host || "this host"}, up ${span(now - status.started_unix_ms)}`)]);
   clusterCards(status);
-  changes(status);
+  story(status.clusters.map((cluster) => [cluster.cluster, cluster.history.primaries]), now);
+  roleChanges(status, now);
   listeners(status);
   configuration(status);
-  live("live", `live, ${clock(now, now)}`);
 }
-
-// ---- asking --------------------------------------------------------------------------------------------------------
-
-async function ask() {
-  const began = performance.now();
-  const giveUp = new AbortController(), clockOut = setTimeout(() => giveUp.abort(), PATIENCE_MS);
-  try {
-    const answer = await fetch("status.json", { signal: giveUp.signal, cache: "no-store" });
-    if (!answer.ok) throw new Error(`the proxy answers ${answer.status}`);
-    const status = await answer.json();
-    const first = !last;
-    last = status;
-    lastAt = Date.now();
-    render(status);
-    return first ? EVERY_MS / 2 : Math.max(EVERY_MS, 10 * (performance.now() - began));
-  } catch (error) {
-    document.body.classList.add("stale");
-    live("lost", last ? `no answer for ${span(Date.now() - lastAt)}` : "no answer");
-    verdict("lost", "This page cannot reach the proxy.", [{ state: "bad", about: "page",
-      text: last ? `what is shown below is as of ${clock(last.now_unix_ms, Date.now())}` : String(error.message || error) }]);
-    return EVERY_MS;
-  } finally {
-    clearTimeout(clockOut);
-  }
-}
-
-let asking = false;
-async function run() {
-  clearTimeout(timer);
-  if (asking || document.hidden) return;
-  asking = true;
-  const wait = await ask();
-  asking = false;
-  timer = setTimeout(run, wait);
-}
-
-document.addEventListener("visibilitychange", run);
-// Folded clusters are not drawn; one that is unfolded has to be.
-$("clusters").addEventListener("toggle", () => last && clusterCards(last), true);
-$("roles").addEventListener("toggle", () => last && roleChanges(last, last.now_unix_ms));
-run();

@@ -45,6 +45,9 @@ pub struct ClusterConfig {
     /// `accept_lost_writes_after_ms`: a primary that lacks writes which the last one was seen to have is taken after this
     /// all the same. 0 (the default) = `None`: never.
     pub accept_lost_writes_after: Option<Duration>,
+    /// `reconciler`: the admin port of the reconciler that keeps this cluster; it is told when the primary looks lost. Default
+    /// nobody.
+    pub reconciler: Option<Address>,
     /// `backend_connections_max`: connections to one server. 0 (the default) = `None`: the server's
     /// own max_connections decides.
     pub backend_connections_max: Option<u32>,
@@ -78,6 +81,7 @@ impl ClusterConfig {
             drain_deadline: Duration::from_secs(10),
             silence_max: Duration::from_secs(10),
             accept_lost_writes_after: None,
+            reconciler: None,
             backend_connections_max: None,
             backend_logins_max: 32,
             shared: SharedConfig::default(),

@@ -69,6 +69,18 @@ const REFUSED: &[(&str, &str, usize, &str)] = &[
     ("name = \"app\"", "name = \"app\"\ncompression = [\"zlib\", \"zstdd\"]", 4, r#"(did you mean "zstd"?)"#),
     ("name = \"app\"", "name = \"app\"\ncompression = []", 4, "nothing is left to offer"),
     ("name = \"app\"", "name = \"app\"\nserver_version = \"\"", 4, "1 to 60 visible ASCII characters"),
+    (
+        "source = ",
+        "reconciler = \"reconciler\"\nsource = ",
+        9,
+        r#"cluster.reconciler: "reconciler" is not one: write host:port"#,
+    ),
+    (
+        "source = ",
+        "reconciler = \"http://reconciler:9090/\"\nsource = ",
+        9,
+        r#"cluster.reconciler: "http://reconciler:9090/" is not one: write host:port"#,
+    ),
     ("db-0", "db 0", 10, "write \"host:port\""),
     ("{ address = \"db-0\" }", "", 10, "cluster.servers: write at least one"),
     ("\"db-0\" }", "\"db-0\", role = \"master\" }", 10, r#"write "primary" or "follower""#),

@@ -10,18 +10,23 @@ use crate::error::{ClientError, ErrorKind};
 use crate::failover::fate::{Fate, Lost, fate};
 use crate::failover::refusal::{self, Refused};
 use crate::metrics;
+use crate::relay::read_err;
 use crate::routing::Mode;
 use crate::session::{Pin, Slot};
 use crate::topology::Hint;
 use crate::types::{BackendId, Term};
 use crate::wire::err::ErrPacket;
-use crate::wire::packet::write_packet;
+use crate::wire::packet::{HEADER, write_packet};
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What a server says of a write in a read-only transaction, as a follower does not say it: its own reason comes first.
 const READ_ONLY_TRANSACTION: &str = "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO=1792, \
      MESSAGE_TEXT='Cannot execute statement in a READ ONLY transaction.'";
+
+/// Between two tries at a primary that says it is about to be another one's follower.
+const PASSING: Duration = Duration::from_millis(10);
 
 impl ClientSession {
     /// Which ERR as first packet is not for the client to see.
@@ -76,9 +81,13 @@ impl ClientSession {
             () = cluster.gone.cancelled() => None,
         };
         let open = self.session.transaction() == Some(Slot::Primary);
-        match refusal::after(answer.as_deref(), leads, statement, open, self.refused) {
+        let passing = packet.get(HEADER..).is_some_and(|payload| refusal::is_passing(read_err(payload).0));
+        match refusal::after(answer.as_deref(), leads, statement, open, self.refused && !passing) {
             Refused::Fenced | Refused::RolledBack => self.fenced(Slot::Primary),
             Refused::Again => {
+                if passing {
+                    tokio::time::sleep(PASSING).await;
+                }
                 self.refused = true;
                 Attempt::Again(Slot::Primary)
             }

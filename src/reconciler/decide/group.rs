@@ -72,7 +72,8 @@ fn with_primary(s: &Snapshot, primary: &Member, active: &[&Member]) -> Plan {
         plan.phase = Phase::Changing;
         plan.why = why;
     }
-    if let Some(reason) = reason_to_move(s, primary) {
+    // What the group has just done is written down first: it may be what was asked for.
+    if let Some(reason) = reason_to_move(s, primary).filter(|_| s.record.lead() == Some(&primary.name)) {
         match next_primary(s, primary, active) {
             Some(Action::Elect { member, uuid }) => {
                 // The group moves it by itself and tells when it has; the claim follows from what it then says.

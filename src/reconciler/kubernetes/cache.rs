@@ -50,7 +50,8 @@ impl Bells {
         lock(&self.bells).retain(|cluster, _| clusters.contains(cluster));
     }
 
-    fn ring(&self, cluster: Option<String>) {
+    /// Rings this cluster's bell; all of them where it is not known whose.
+    pub fn ring(&self, cluster: Option<String>) {
         let bells = lock(&self.bells);
         match cluster {
             Some(cluster) => bells.get(&cluster).into_iter().for_each(|bell| bell.send_replace(())),

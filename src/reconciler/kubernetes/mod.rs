@@ -18,8 +18,10 @@
 mod cache;
 pub mod conf;
 pub mod lease;
+mod led;
 pub mod objects;
 mod operations;
+mod page;
 mod place;
 mod progress;
 mod rollout;
@@ -29,23 +31,23 @@ mod volumes;
 
 use super::engine::Engine;
 use super::resource::{MysqlCluster, MysqlOperation};
-use super::server;
+use super::{admin_port, server};
+use crate::admin::suspect::Listener;
+use crate::metrics;
 use crate::topology::kubernetes::client::{Access, Trouble, TroubleKind};
 use crate::topology::kubernetes::pod::Pod;
-use crate::{admin, metrics};
 use cache::{Bells, Cache, follow};
 use kube::Client;
 use kube::api::{Api, ApiResource, Resource, ResourceExt};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
+use led::Led;
 use place::InKubernetes;
 use progress::AllProgress;
-use serde_json::json;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -87,6 +89,8 @@ pub struct Shared {
     pods: Cache<Pod>,
     operations: Cache<MysqlOperation>,
     bells: Bells,
+    /// Rung by proxies.
+    suspicions: Bells,
     progress: AllProgress,
     news: Notify,
     events: mpsc::Sender<(String, Event)>,
@@ -113,45 +117,36 @@ impl Shared {
 /// # Errors
 /// There is no way to the API server.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Trouble> {
+    let led = Arc::new(Led::default());
     if let Some(listen) = options.listen {
-        let bound = TcpListener::bind(listen).await;
+        let (listening, shown, started) = (led.clone(), led.clone(), SystemTime::now());
+        let hear: Listener = Arc::new(move |suspicion| listening.hear(suspicion));
+        let status = Arc::new(move || page::to_json(shown.clusters().as_deref(), started));
+        let opened = admin_port(listen, hear, status, stop.clone()).await;
         let kind = TroubleKind::Configuration;
-        let listener = bound.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
-        tokio::spawn(admin::serve(listener, admin_state(), stop.clone()));
+        opened.map_err(|error| Trouble { kind, text: format!("admin port {listen}: {error}") })?;
     }
     let (client, home) = options.access.open().await?;
     let mut candidate = Candidate::new(Api::namespaced(client.clone(), &home), options.identity.clone());
     let namespaces = if options.namespaces.is_empty() { vec![home] } else { options.namespaces.clone() };
-    let mut led = false;
+    let mut has_led = false;
     while !stop.is_cancelled() {
         if let Some(()) = stop.run_until_cancelled(taken(&mut candidate)).await {
             tracing::info!(identity = options.identity, "leads");
-            led = true;
+            has_led = true;
             metrics::reconciler::leads(true);
             let leading = stop.child_token();
-            let work =
-                join(namespaces.iter().map(|namespace| keep_namespace(&client, options, namespace, leading.clone())));
+            let shared = (&client, options, &*led);
+            let work = join(namespaces.iter().map(|namespace| keep_namespace(shared, namespace, leading.clone())));
             tokio::join!(work, renewed(&mut candidate, leading.clone()));
             metrics::reconciler::leads(false);
             tracing::info!("leads no more");
         }
     }
-    if led {
+    if has_led {
         drop(tokio::time::timeout(RENEWAL, candidate.release()).await);
     }
     Ok(())
-}
-
-/// Ready as soon as it runs, whoever leads; what it knows of clusters is in their status.
-fn admin_state() -> admin::AdminState {
-    let nothing = || json!({ "see": "kubectl get mysqlclusters" });
-    admin::AdminState {
-        ready: Arc::new(|| admin::Readiness { ready: true, reasons: Vec::new(), notes: Vec::new() }),
-        topology: Arc::new(nothing),
-        status: Arc::new(nothing),
-        prometheus: metrics::install(),
-        before_scrape: Arc::new(|| {}),
-    }
 }
 
 async fn join(all: impl Iterator<Item = impl Future<Output = ()>>) {
@@ -186,7 +181,11 @@ async fn renewed(candidate: &mut Candidate, leading: CancellationToken) {
 }
 
 /// Watches one namespace and keeps a pair of loops for each of its MysqlClusters.
-async fn keep_namespace(client: &Client, options: &Options, namespace: &str, leading: CancellationToken) {
+async fn keep_namespace(
+    (client, options, led): (&Client, &Options, &Led),
+    namespace: &str,
+    leading: CancellationToken,
+) {
     let (events, told) = mpsc::channel(EVENTS_MAX);
     let shared = Arc::new(Shared {
         client: client.clone(),
@@ -196,10 +195,12 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         pods: Cache::default(),
         operations: Cache::default(),
         bells: Bells::default(),
+        suspicions: Bells::default(),
         progress: AllProgress::default(),
         news: Notify::new(),
         events,
     });
+    led.add(&shared);
     let mut watches = JoinSet::new();
     let (own, pods, asked) = (shared.clone(), shared.clone(), shared.clone());
     watches.spawn(async move {
@@ -224,6 +225,7 @@ async fn keep_namespace(client: &Client, options: &Options, namespace: &str, lea
         // One whose loops have ended, for whatever reason, gets new ones.
         kept.retain(|name, kept| names.contains(name) && !kept.work.is_finished());
         shared.bells.keep_only(&names);
+        shared.suspicions.keep_only(&names);
         shared.progress.keep_only(&names);
         for name in names {
             kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));

@@ -152,8 +152,10 @@ fn further(op: &MysqlOperation, cluster: &MysqlCluster, pods: &[PodView], now: &
         OperationKind::Switchover | OperationKind::Failover => {
             let settled = at.primary.is_some() && at.primary == at.target_primary && was.from_term < Some(at.term);
             let primary = at.primary.unwrap_or_default();
+            // It is written down before it is opened, and has its label once it is.
+            let opened = pods.iter().any(|pod| pod.name == primary && pod.label == Label::Primary);
             let missed = target.is_some_and(|target| primary != target);
-            match (settled, missed) {
+            match (settled && opened, missed) {
                 (false, _) => None,
                 (true, false) => step("Complete", "Moved", format!("{primary} is the primary in term {}", at.term)),
                 (true, true) => step("Failed", "Missed", format!("{primary} is the primary in term {}", at.term)),
@@ -170,6 +172,51 @@ fn further(op: &MysqlOperation, cluster: &MysqlCluster, pods: &[PodView], now: &
             let renewed = target.and_then(|target| uuid(&at, target)).is_some_and(|uuid| Some(uuid) != was.from_uuid);
             let follows = pods.iter().any(|pod| Some(pod.name.as_str()) == target && pod.label == Label::Follower);
             if renewed && follows { step("Complete", "Recloned", String::new()) } else { None }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconciler::resource::{MysqlClusterSpec, MysqlOperationSpec};
+    use crate::topology::kubernetes::PodState;
+
+    fn pod(name: &str, label: Label) -> PodView {
+        PodView {
+            name: name.to_owned(),
+            label,
+            state: PodState::Ready,
+            uid: String::new(),
+            current: true,
+            leaving: false,
+        }
+    }
+
+    #[test]
+    fn a_primary_has_moved_once_another_is_written_down_and_labelled() {
+        let (primary, none) = (Label::Primary, Label::None);
+        for (target, term, now, labels, phase) in [
+            (None, 3, "b", [primary, none], None),
+            // Written down, and not opened yet.
+            (None, 4, "b", [none, none], None),
+            (None, 4, "b", [none, primary], Some("Complete")),
+            (Some("b"), 4, "b", [none, primary], Some("Complete")),
+            (Some("a"), 4, "b", [none, primary], Some("Failed")),
+        ] {
+            let spec = json!({ "cluster": "db", "type": "Failover", "target": target });
+            let spec: MysqlOperationSpec = serde_json::from_value(spec).expect("a spec");
+            let mut op = MysqlOperation::new("now", spec);
+            let began = MysqlOperationStatus { phase: Some(RUNNING.to_owned()), ..MysqlOperationStatus::default() };
+            op.status = Some(MysqlOperationStatus { from_term: Some(3), ..began });
+            let spec: MysqlClusterSpec = serde_json::from_value(json!({ "image": "mysql" })).expect("a spec");
+            let mut cluster = MysqlCluster::new("db", spec);
+            let name = Some(now.to_owned());
+            let status = MysqlClusterStatus { primary: name.clone(), target_primary: name, ..Default::default() };
+            cluster.status = Some(MysqlClusterStatus { term, ..status });
+            let pods = [pod("a", labels[0]), pod("b", labels[1])];
+            let told = further(&op, &cluster, &pods, "now").and_then(|status| status.phase);
+            assert_eq!(told.as_deref(), phase, "{target:?} in term {term} with {labels:?}");
         }
     }
 }

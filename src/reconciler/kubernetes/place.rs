@@ -13,9 +13,10 @@ use crate::metrics::reconciler as metrics;
 use crate::reconciler::action::Plan;
 use crate::reconciler::death;
 use crate::reconciler::place::{Place, PlaceError, Site, unasked};
-use crate::reconciler::resource::{LastFailover, MysqlCluster, TopologyKind};
+use crate::reconciler::resource::{MysqlCluster, TopologyKind};
 use crate::reconciler::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
 use crate::reconciler::status;
+use crate::reconciler::story::{self, Missed};
 use crate::topology::kubernetes::preset::{Preset, TERM_ANNOTATION};
 use crate::topology::kubernetes::{Label, PodFacts, PodState, pod::Pod};
 use crate::types::{Address, Role, Term};
@@ -25,7 +26,7 @@ use kube::runtime::events::EventType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The role label of KubeBlocks, for those who read only that.
@@ -38,14 +39,16 @@ pub struct InKubernetes {
     shared: Arc<Shared>,
     name: String,
     bell: watch::Receiver<()>,
+    suspicion: watch::Receiver<()>,
     api: Api<MysqlCluster>,
     pods: Api<Pod>,
     /// The newest that is known: what was written, or what the watch said since.
     current: Option<Arc<MysqlCluster>>,
     told: Told,
-    /// A change of the primary under way: from whom, why, since when.
-    change: Option<(LastFailover, Instant)>,
-    last: Option<LastFailover>,
+    /// While nobody takes writes.
+    missed: Option<Missed>,
+    /// The term of the last change that came to its end, and how long that took: it is written down with the next record.
+    ended: Option<(u64, u64)>,
 }
 
 impl InKubernetes {
@@ -53,17 +56,18 @@ impl InKubernetes {
     pub fn new(shared: Arc<Shared>, name: &str) -> Self {
         let api = Api::namespaced(shared.client.clone(), &shared.namespace);
         let pods = shared.pods_api();
-        let bell = shared.bells.of(name);
+        let (bell, suspicion) = (shared.bells.of(name), shared.suspicions.of(name));
         Self {
             shared,
             name: name.to_owned(),
             bell,
+            suspicion,
             api,
             pods,
             current: None,
             told: Told::default(),
-            change: None,
-            last: None,
+            missed: None,
+            ended: None,
         }
     }
 
@@ -91,6 +95,37 @@ impl InKubernetes {
             Err(Refusal::Gone) => Ok(()),
             done => done.map(drop).map_err(PlaceError::from),
         }
+    }
+
+    /// Since when nobody takes writes, and why.
+    fn miss(&self, cluster: &MysqlCluster, told: &Told) -> Missed {
+        if let Some(missed) = &self.missed {
+            return missed.clone();
+        }
+        let status = cluster.status.as_ref();
+        let lead = status.and_then(|status| status.primary.as_deref());
+        let state = lead.and_then(|lead| Some(format!("{lead}: {}", told.state_of(lead)?)));
+        // A group is asked to move its primary, and claims nothing before it has: then this is why.
+        let asked = Some(self.told.why.clone()).filter(|_| self.told.changing);
+        // What another reconciler saw and wrote down counts in the first round only: later this one knows better.
+        let written = status.filter(|_| self.told == Told::default()).and_then(tell::unavailable_since);
+        Missed { since: written.unwrap_or_else(Timestamp::now), why: asked.or(state).unwrap_or_default() }
+    }
+
+    /// That one takes writes: the change under way to it, if there is one, has come to its end. Was there one?
+    fn end_change(&mut self, primary: &str) -> bool {
+        let status = self.current.as_ref().and_then(|cluster| cluster.status.as_ref());
+        let is_new = |term: u64| self.ended.is_none_or(|(ended, _)| ended != term);
+        let change = status.and_then(story::under_way).filter(|change| change.to == primary && is_new(change.term));
+        let Some(change) = change.cloned() else { return false };
+        let took_ms = story::taken_ms(&change, Timestamp::now());
+        self.ended = Some((change.term, took_ms));
+        metrics::primary_changed(&self.name, Duration::from_millis(took_ms));
+        let from = change.from.as_deref().unwrap_or("nobody");
+        let note = format!("{primary} takes over from {from} after {took_ms} ms: {}", change.reason);
+        let action = format!("Term{}", change.term);
+        self.shared.event(&self.name, EventType::Normal, ("PrimaryChanged", &action), note);
+        true
     }
 
     /// Pods whose data were replaced get a successor, whose `holdfast init` gives the server another identity.
@@ -165,16 +200,16 @@ impl Place for InKubernetes {
 
     async fn write(&mut self, record: &Record) -> Result<(), PlaceError> {
         let before = self.cluster()?;
-        let old = before.status.clone().unwrap_or_default();
-        if record.target.as_ref().map(ToString::to_string) != old.target_primary {
-            let to = record.target.as_ref().map(ToString::to_string).unwrap_or_default();
-            let reason = self.told.why.clone();
-            let change = LastFailover { from: old.primary.clone(), to, reason, ..LastFailover::default() };
-            self.change = Some((change, Instant::now()));
-        }
-        let mut new = tell::status(&before, &self.told, &Timestamp::now().to_string());
+        let now = Timestamp::now();
+        let mut new = tell::status(&before, &self.told, &now.to_string());
+        let claimed = new.term;
         status::write_record(&mut new, record);
-        new.last_failover = self.last.clone().or(old.last_failover);
+        if let Some((term, took_ms)) = self.ended {
+            story::end(&mut new, term, took_ms);
+        }
+        if record.term.0 > claimed {
+            story::begin(&mut new, &self.told.why, self.missed.as_ref(), now);
+        }
         let mut after = MysqlCluster::clone(&before);
         after.status = Some(new);
         let written = within(self.api.replace_status(&self.name, &PostParams::default(), &after)).await;
@@ -190,18 +225,8 @@ impl Place for InKubernetes {
             Some(Role::Unknown) | None => (None, None),
         };
         self.mark(member, "labels", json!({ ROLE: own, KUBEBLOCKS_ROLE: blocks })).await?;
-        if role != Some(Role::Primary) {
-            return Ok(());
-        }
-        if let Some((change, since)) = self.change.take() {
-            let took_ms = since.elapsed().as_millis() as u64;
-            metrics::primary_changed(&self.name, since.elapsed());
-            let from = change.from.as_deref().unwrap_or("nobody");
-            let note = format!("{} takes over from {from} after {took_ms} ms: {}", change.to, change.reason);
-            let term =
-                self.current.as_ref().and_then(|cluster| cluster.status.as_ref()).map_or(0, |status| status.term);
-            self.shared.event(&self.name, EventType::Normal, ("PrimaryChanged", &format!("Term{term}")), note);
-            self.last = Some(LastFailover { at: Timestamp::now().to_string(), took_ms, ..change });
+        if role == Some(Role::Primary) {
+            self.end_change(&member.0);
         }
         Ok(())
     }
@@ -221,7 +246,12 @@ impl Place for InKubernetes {
         for (member, counts) in tell::counts(snapshot) {
             metrics::member(&self.name, &member.0, counts);
         }
-        let news = told.news(&self.told);
+        let lead = cluster.status.as_ref().filter(|status| status.primary == status.target_primary);
+        let lead = lead.and_then(|status| status.primary.clone());
+        self.missed = if told.available { None } else { Some(self.miss(cluster, &told)) };
+        // Where another reconciler labelled it and died.
+        let ended = told.available && lead.is_some_and(|lead| self.end_change(&lead));
+        let news = told.news(&self.told) || ended;
         if news && let Some(warning) = told.warning(&self.told) {
             self.shared.event(&self.name, EventType::Warning, (told.phase, "Decide"), warning);
         }
@@ -230,7 +260,11 @@ impl Place for InKubernetes {
     }
 
     async fn changed(&mut self) {
-        if self.bell.changed().await.is_err() {
+        let rung = tokio::select! {
+            rung = self.bell.changed() => rung,
+            rung = self.suspicion.changed() => rung.inspect(|()| metrics::nudged_look(&self.name)),
+        };
+        if rung.is_err() {
             std::future::pending().await
         }
     }

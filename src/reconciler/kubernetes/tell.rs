@@ -8,9 +8,13 @@ use crate::reconciler::resource::{Condition, MemberStatus, MysqlCluster, MysqlCl
 use crate::reconciler::snapshot::{Member, MemberName, Snapshot};
 use crate::topology::report::Receiver;
 use crate::types::Role;
+use k8s_openapi::jiff::Timestamp;
 
 /// The condition: every pod and every volume is as `observedGeneration` wants it.
 const ROLLED_OUT: &str = "RolledOut";
+
+/// The condition: the primary takes writes.
+const AVAILABLE: &str = "Available";
 
 /// What is to be said of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +25,9 @@ pub struct Told {
     pub why: String,
     members: Vec<MemberStatus>,
     /// The primary takes writes.
-    available: bool,
-    changing: bool,
+    pub available: bool,
+    /// It is about to be another one.
+    pub changing: bool,
     well: bool,
     /// What is wrong with the spec.
     problems: String,
@@ -100,6 +105,11 @@ impl Told {
         self.well && self.available && self.problems.is_empty()
     }
 
+    /// What is said of that member.
+    pub fn state_of(&self, member: &str) -> Option<&str> {
+        self.members.iter().find(|line| line.name == member).map(|line| &*line.state)
+    }
+
     /// Is it worth writing down at once?
     pub fn news(&self, before: &Self) -> bool {
         let still = |member: &MemberStatus| MemberStatus { lag_seconds: None, ..member.clone() };
@@ -119,6 +129,12 @@ impl Told {
     }
 }
 
+/// Since when it was written down that the primary takes no writes.
+pub fn unavailable_since(status: &MysqlClusterStatus) -> Option<Timestamp> {
+    let written = status.conditions.iter().find(|condition| condition.kind == AVAILABLE);
+    written.filter(|condition| condition.status == "False")?.last_transition_time.parse().ok()
+}
+
 /// The status, all but the record.
 pub fn status(cluster: &MysqlCluster, told: &Told, now: &str) -> MysqlClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
@@ -133,7 +149,7 @@ pub fn status(cluster: &MysqlCluster, told: &Told, now: &str) -> MysqlClusterSta
     let (reason, why) = if refused { ("SpecRefused", &told.problems) } else { (told.phase, &told.why) };
     let conditions = [
         ("Ready", ready, reason, why),
-        ("Available", told.available, if told.available { "PrimaryWritable" } else { "NoPrimary" }, &told.why),
+        (AVAILABLE, told.available, if told.available { "PrimaryWritable" } else { "NoPrimary" }, &told.why),
         ("Healthy", told.well, told.phase, &told.why),
         ("FailoverInProgress", told.changing, told.phase, &told.why),
     ];

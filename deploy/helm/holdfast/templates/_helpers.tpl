@@ -106,6 +106,9 @@ key = "/etc/holdfast/secrets/{{ $secret }}/tls.key"
 [[cluster]]
 name = {{ .name | quote }}
 source = "kubernetes"
+{{- with .reconciler }}
+reconciler = {{ . | quote }}
+{{- end }}
 
 [cluster.kubernetes]
 preset = {{ .preset | quote }}

@@ -117,4 +117,9 @@ fn the_primary_of_a_group_is_moved_by_the_group() {
     let mut s = of_views("PSS", "PSS", "PSS");
     s.members[0].deleting = true;
     check(&s, Phase::Changing, &["elect b"]);
+    // It has moved, and the wish is one of the term before: that is no reason to move again.
+    let mut s = of_views("SPS", "SPS", "SPS");
+    s.wishes.switchover = Some(Switchover { target: None });
+    let steps = ["claim b", "unlabel a", "settle b", "announce b", "label b", "label a"];
+    check(&s, Phase::Changing, &steps);
 }
