@@ -10,9 +10,9 @@
 //! | `/` | the status page: one file with everything in it, fed by `/status.json` |
 //! | `/suspect` | the reconciler's only, and the one that is POSTed to: see [`suspect`] |
 //!
-//! It changes nothing (at most something is looked at sooner) and has no authentication. It must answer when the rest is in trouble, so everything about it is
-//! bounded: connections, the size of a request's head, and the time from accept to the last byte of the answer. One
-//! connection serves one request, and a request's body is never read.
+//! It changes nothing (at most something is looked at sooner) and has no authentication. It must answer when the rest is in
+//! trouble, so everything about it is bounded: connections, the size of a request's head, and the time from accept to the last
+//! byte of the answer. One connection serves one request, and a request's body is never read.
 
 mod page;
 pub mod suspect;

@@ -6,7 +6,8 @@
 //! [`place`] reads what was written down: wishes, record, members → [`observe`] asks all members at once → [`snapshot`]
 //! \[pure\] puts both together → [`decide`] \[pure\] makes a plan of steps, each with its reason → [`act`] does one idempotent
 //! step after the other, [`place`] writes down what must be known before the next one. [`engine`] repeats that: every second,
-//! at once when a server leaves or a proxy says that the primary looks lost, and until nothing is left to do. It may die between any two steps.
+//! at once when a server leaves or a proxy says that the primary looks lost, and until nothing is left to do. It may die between
+//! any two steps.
 //!
 //! What fences is the data path, not a lock: semi-sync that never times out, or the group's quorum. A commit that was
 //! acknowledged is on so many members that whoever is promoted has it (see [`decide`]), whatever a frozen or cut off primary

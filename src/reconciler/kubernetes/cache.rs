@@ -20,7 +20,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Objects by name.
 pub struct Cache<K> {
-    objects: Mutex<BTreeMap<String, Arc<K>>>,
+    /// `None` until all were listed once: that one is not among them means something only then.
+    objects: Mutex<Option<BTreeMap<String, Arc<K>>>>,
 }
 
 impl<K> Default for Cache<K> {
@@ -61,14 +62,19 @@ impl Bells {
 }
 
 impl<K> Cache<K> {
+    /// Has the API server said what there is?
+    pub fn is_listed(&self) -> bool {
+        lock(&self.objects).is_some()
+    }
+
     /// The object of that name.
     pub fn find(&self, name: &str) -> Option<Arc<K>> {
-        lock(&self.objects).get(name).cloned()
+        lock(&self.objects).as_ref()?.get(name).cloned()
     }
 
     /// Those that are wanted, by name.
     pub fn all(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        lock(&self.objects).values().filter(|object| wanted(object)).cloned().collect()
+        lock(&self.objects).iter().flat_map(BTreeMap::values).filter(|object| wanted(object)).cloned().collect()
     }
 }
 
@@ -103,16 +109,16 @@ pub async fn follow<K>(
                 continue;
             }
             Ok(Event::InitDone) => {
-                *lock(&cache.objects) = std::mem::take(&mut fresh);
+                *lock(&cache.objects) = Some(std::mem::take(&mut fresh));
                 None
             }
             Ok(Event::Apply(object)) => {
                 let concerned = concerns(&object);
-                lock(&cache.objects).insert(object.name_any(), Arc::new(object));
+                lock(&cache.objects).get_or_insert_default().insert(object.name_any(), Arc::new(object));
                 concerned.or_else(|| Some(String::new()))
             }
             Ok(Event::Delete(object)) => {
-                lock(&cache.objects).remove(&object.name_any());
+                lock(&cache.objects).get_or_insert_default().remove(&object.name_any());
                 concerns(&object).or_else(|| Some(String::new()))
             }
             Err(_) => continue,

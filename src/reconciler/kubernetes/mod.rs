@@ -220,6 +220,10 @@ async fn keep_namespace(
     watches.spawn(tell_events(shared.clone(), told));
     let mut kept: HashMap<String, Kept> = HashMap::new();
     while leading.run_until_cancelled(shared.news.notified()).await.is_some() {
+        // A cluster whose pods are not known yet looks as if it had none.
+        if !(shared.pods.is_listed() && shared.operations.is_listed()) {
+            continue;
+        }
         let there = shared.clusters.all(|cluster| cluster.metadata.deletion_timestamp.is_none());
         let names: Vec<String> = there.iter().map(|cluster| cluster.name_any()).collect();
         // One whose loops have ended, for whatever reason, gets new ones.
