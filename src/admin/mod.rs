@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::metrics;
+use crate::topology::suspicion;
 
 /// The largest head of a request; a probe's is 100 bytes, a browser's 1 KiB. hyper's own least is 8 KiB.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -149,7 +150,7 @@ async fn serve_connection(stream: TcpStream, state: AdminState, limits: Limits) 
 
 async fn answer(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
     if let Some(listener) = &state.suspect
-        && request.uri().path() == suspect::PATH
+        && request.uri().path() == suspicion::PATH
     {
         return suspect::answer(request, listener);
     }

@@ -8,7 +8,7 @@
 //! - `probe` and `ask`: one task per server that asks; [`store`]: the one writer.
 //! - [`kubernetes`]: pods as a source of servers.
 //! - [`handle`]: how other rooms load the snapshot, wait for the next one, and cast doubt.
-//! - [`nudge`]: tells the reconciler when the primary looks lost.
+//! - [`nudge`]: tells the reconciler when the primary looks lost; [`suspicion`] \[pure\]: in which words.
 
 pub(crate) mod ask;
 pub mod handle;
@@ -25,6 +25,7 @@ pub mod server;
 pub mod settings;
 pub mod snapshot;
 pub mod store;
+pub mod suspicion;
 
 pub use handle::{Hint, TopologyHandle};
 pub use nudge::Reconciler;

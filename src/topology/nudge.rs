@@ -9,7 +9,7 @@
 
 use super::handle::TopologyHandle;
 use super::snapshot::Topology;
-use crate::admin::suspect;
+use super::suspicion::Suspicion;
 use crate::metrics;
 use crate::types::Address;
 use futures_util::future::join_all;
@@ -182,9 +182,9 @@ enum NotTold {
 async fn post(address: SocketAddr, reconciler: &Reconciler) -> Result<StatusCode, NotTold> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let namespace = reconciler.namespace.as_deref().map(|name| format!("&namespace={name}")).unwrap_or_default();
-    let path = format!("{}?cluster={}{namespace}", suspect::PATH, reconciler.cluster);
-    let request = Request::post(path).header(HOST, reconciler.address.to_string()).body(Empty::<Bytes>::new())?;
+    let suspicion = Suspicion { cluster: &reconciler.cluster, namespace: reconciler.namespace.as_deref() };
+    let request =
+        Request::post(suspicion.to_string()).header(HOST, reconciler.address.to_string()).body(Empty::<Bytes>::new())?;
     // The sender goes with the answer, and with it the connection.
     let answer = async move { sender.send_request(request).await.map(|response| response.status()) };
     let (answer, _) = tokio::join!(answer, connection);
@@ -194,7 +194,7 @@ async fn post(address: SocketAddr, reconciler: &Reconciler) -> Result<StatusCode
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::suspect::Heard;
+    use crate::admin::suspect::{Heard, Listener};
     use crate::topology::LastPrimary;
     use crate::types::BackendId;
     use std::sync::Mutex;
@@ -261,7 +261,7 @@ mod tests {
         let address = port.local_addr().expect("its address");
         let heard = Arc::new(Mutex::new(Vec::new()));
         let all = Arc::clone(&heard);
-        let suspect: suspect::Listener = Arc::new(move |suspicion| {
+        let suspect: Listener = Arc::new(move |suspicion| {
             all.lock().expect("nobody panics").push(format!("{suspicion:?}"));
             Heard::Yes
         });

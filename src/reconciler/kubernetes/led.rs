@@ -4,9 +4,10 @@
 //! no queue, and the engine looks at most as often as in haste, so a flood of them is one look after the other and no more.
 
 use super::Shared;
-use crate::admin::suspect::{Heard, Suspicion};
+use crate::admin::suspect::Heard;
 use crate::metrics::reconciler as metrics;
 use crate::reconciler::resource::MysqlCluster;
+use crate::topology::suspicion::Suspicion;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The namespaces that are kept now; none while another leads.
