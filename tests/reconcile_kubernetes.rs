@@ -9,6 +9,8 @@ mod testbed;
 mod asked;
 #[path = "reconcile_kubernetes/bed.rs"]
 mod bed;
+#[path = "reconcile_kubernetes/certificates.rs"]
+mod certificates;
 #[path = "reconcile_kubernetes/faults.rs"]
 mod faults;
 #[path = "reconcile_kubernetes/medians.rs"]
@@ -138,9 +140,12 @@ fn a_set_keeps_every_acknowledged_write() {
     bed.volume("first", "grows", "1Gi");
     let alone = json!({ "topology": "standalone", "replicas": 1, "storage": { "class": "grows", "size": "1Gi" } });
     let alone = bed.create("alone", &alone);
-    let spec = bed.create("set", &json!({ "topology": "semisync", "autoReclone": true }));
+    let authority = certificates::make(&bed);
+    let tls = json!({ "secretName": certificates::SECRET });
+    let spec = bed.create("set", &json!({ "topology": "semisync", "autoReclone": true, "tls": tls }));
     bed.wait_ready("alone");
     bed.wait_ready("set");
+    certificates::serve_until(&bed, 2040);
     assert_eq!(bed.primary("alone"), "alone-mysql-0");
     volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
@@ -175,6 +180,12 @@ fn a_set_keeps_every_acknowledged_write() {
     // Whoever died in between, the story is not broken off.
     let story = story_is_whole(&bed, "set");
     assert_eq!((&story[0]["from"], &story[0]["to"]), (&json!(last), &json!(third)), "{story:#?}");
+
+    certificates::renew(&bed, &authority);
+    // It looks at once when it begins, and every ten minutes.
+    asked::nobody_is_a_stranger_before_the_pods_are_known(&bed);
+    certificates::serve_until(&bed, 2041);
+    let third = bed.primary("set");
 
     a_primary_that_only_the_reconciler_does_not_reach(&bed);
 
@@ -492,6 +503,29 @@ fn failovers_are_made_when_asked_for_and_others_clusters_observed() {
     asked::a_failover_does_not_wait_for_the_spec(&bed);
     asked::only_force_overrules_the_proof(&bed);
     asked::what_is_anothers_is_only_observed(&bed);
+    asked::anothers_labels_are_read(&bed);
+}
+
+/// A server whose disk was full is well again when there is room: nobody goes on saying that it is full.
+#[test]
+fn a_disk_that_was_full_is_not_full_for_ever() {
+    let _alone = alone();
+    let bed = Bed::start_with(Some(600));
+    bed.create("db", &json!({ "topology": "standalone", "replicas": 1 }));
+    bed.wait_whole("db");
+    let proxy = proxy_of(&bed, "db");
+    let load = Load::start(proxy.port(), 2);
+    load.wait_more(5);
+    bed.fill("db-mysql-0");
+    bed.wait("db", "says that its disk is full", || {
+        let why = bed.condition("db", "Healthy")["message"].clone();
+        why.as_str().is_some_and(|why| why.contains("no room is left on the disk of db-mysql-0"))
+    });
+    bed.free("db-mysql-0");
+    // The server looks once a minute.
+    bed.wait_whole("db");
+    load.wait_more(5);
+    nothing_lost(&bed, "db", &load.stop());
 }
 
 fn medians_of(topology: &str) {

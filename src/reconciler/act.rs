@@ -108,6 +108,13 @@ impl Actor<'_> {
         }
     }
 
+    /// Has a server read its certificates again: connections that are opened from then on see them. Files that don't fit together
+    /// are refused, and it keeps what it had. Needs CONNECTION_ADMIN (manual, ALTER INSTANCE).
+    pub async fn read_certificates(&self, member: &MemberName) -> Result<(), ActError> {
+        let read = async { Ok(run(&mut self.session(member).await?, "ALTER INSTANCE RELOAD TLS").await?) };
+        tokio::time::timeout(STEP, read).await.unwrap_or_else(|_| Err(silence(STEP).into()))
+    }
+
     fn address(&self, member: &MemberName) -> Result<&Address, ActError> {
         let found = self.members.iter().find(|(name, _)| name == member).map(|(_, address)| address);
         found.ok_or_else(|| ActError::NoMember(member.clone()))

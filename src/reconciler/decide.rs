@@ -1,7 +1,7 @@
 //! \[pure\] From a snapshot to a plan: total, and the same for the same snapshot.
 //!
 //! The rows of the table that this follows, in its order: a lost primary (`election`), a change that is under way
-//! (`change`), a primary at work and its replicas (`semisync`, `replicas`), groups (`group`). A plan may name many
+//! (`change`), a primary at work and its replicas (`semisync`, `replicas`), groups (`group`), those of others (`external`). A plan may name many
 //! steps, but each of them is right on its own: whoever dies between two of them leaves a cluster of which the next snapshot
 //! tells what is still to be done.
 //!
@@ -15,6 +15,7 @@
 
 mod change;
 mod election;
+mod external;
 mod group;
 mod replicas;
 mod semisync;
@@ -39,6 +40,6 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
         // A standalone server is a set of one, whose commits wait for nobody.
         TopologyKind::Standalone | TopologyKind::Semisync => semisync::decide(snapshot),
         TopologyKind::Group => group::decide(snapshot),
-        TopologyKind::External => Plan::idle(Phase::Ready, "another operator's: observed only"),
+        TopologyKind::External => external::decide(snapshot),
     }
 }

@@ -32,6 +32,9 @@ const LAG_GAP_MS: u64 = 1000;
 /// Rounds without a change after which haste is over: what does not come soon takes its time. A group needs 21 s at most to miss
 /// a member.
 const HASTE_ROUNDS_MAX: u32 = 1000;
+/// Between two times that the servers read their certificates again. Whoever renews them does so days before they end, and the
+/// kubelet brings them to the pods within two minutes.
+const CERTIFICATES: Duration = Duration::from_secs(600);
 
 /// One cluster's loop.
 pub struct Engine<P> {
@@ -49,6 +52,8 @@ pub struct Engine<P> {
     began: Instant,
     /// What the primary had executed when, since this began.
     lag: LagRing,
+    /// When the servers last read their certificates.
+    certificates: Option<Instant>,
 }
 
 impl<P: Place> Engine<P> {
@@ -67,6 +72,7 @@ impl<P: Place> Engine<P> {
             hasty: 0,
             began: Instant::now(),
             lag: LagRing::default(),
+            certificates: None,
         }
     }
 
@@ -109,6 +115,7 @@ impl<P: Place> Engine<P> {
             site.record.known = std::mem::take(&mut self.record.known);
         }
         self.record = site.record.clone();
+        let renewed_certificates = site.renewed_certificates;
         let snapshot = self.look(site).await;
         self.record.known = snapshot.record.known.clone();
         let plan = decide(&snapshot);
@@ -128,8 +135,24 @@ impl<P: Place> Engine<P> {
         let external = snapshot.wishes.topology == TopologyKind::External;
         let answers = external || snapshot.lead().is_some_and(|lead| lead.answer().is_some());
         let calm = plan.steps.is_empty() && answers;
+        if calm && renewed_certificates && self.certificates.is_none_or(|read| read.elapsed() >= CERTIFICATES) {
+            self.certificates = Some(Instant::now());
+            self.read_certificates(&snapshot).await;
+        }
         self.hasty = if calm || changed { 0 } else { self.hasty.saturating_add(1) };
         Ok(if calm || self.hasty > HASTE_ROUNDS_MAX { TICK } else { HASTE })
+    }
+
+    /// All servers at once; one that can't goes on with those it has.
+    async fn read_certificates(&self, s: &Snapshot) {
+        let addresses = addresses(&s.members);
+        let actor = Actor { access: &self.access, members: &addresses };
+        let there = s.members.iter().filter(|member| member.answer().is_some() && !member.busy);
+        let read = there.map(async |member| match actor.read_certificates(&member.name).await {
+            Ok(()) => tracing::debug!(member = %member.name, "has read its certificates again"),
+            Err(error) => tracing::warn!(member = %member.name, %error, "its certificates are the old ones"),
+        });
+        join_all(read.collect::<Vec<_>>()).await;
     }
 
     async fn keep(&mut self) -> Result<(), PlaceError> {
@@ -138,7 +161,7 @@ impl<P: Place> Engine<P> {
     }
 
     async fn look(&mut self, site: Site) -> Snapshot {
-        let Site { wishes, record, mut members } = site;
+        let Site { wishes, record, mut members, .. } = site;
         let addresses = addresses(&members);
         let sights = self.observer.look(&self.access, &addresses).await;
         for (member, sight) in members.iter_mut().zip(sights) {

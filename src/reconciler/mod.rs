@@ -14,7 +14,7 @@
 //! does meanwhile. What it refuses: to promote whom it can't prove to have everything, to choose between histories that each
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
-//! [`resource`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
+//! [`resource`], [`external`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
 //! back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
 //! no Kubernetes is needed. [`kubernetes`]: MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods
 //! are before the servers start.
@@ -26,6 +26,7 @@ pub mod config;
 pub mod death;
 pub mod decide;
 pub mod engine;
+pub mod external;
 pub mod init;
 pub mod kubernetes;
 pub mod observe;

@@ -35,6 +35,8 @@ pub struct Site {
     pub record: Record,
     /// The members, not yet asked.
     pub members: Vec<Member>,
+    /// The servers' certificates are files that somebody renews under them.
+    pub renewed_certificates: bool,
 }
 
 /// A place where a cluster is written down.
@@ -127,7 +129,7 @@ impl Place for Listed {
                 wishes.switchover = Some(super::snapshot::Switchover { target });
             }
         }
-        Ok(Site { wishes, record, members: self.members.clone() })
+        Ok(Site { wishes, record, members: self.members.clone(), renewed_certificates: false })
     }
 
     async fn write(&mut self, record: &Record) -> Result<(), PlaceError> {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "printed columns have types of the same name")]
 
+use super::external::External;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub enum UpdateStrategy {
     validation = Rule::new("self.topology != 'group' || self.replicas in [1, 3, 5, 7, 9]")
         .message("a group has 1, 3, 5, 7 or 9 replicas"),
     validation = Rule::new("self.topology == 'external' || has(self.image)").message("image is missing"),
+    validation = Rule::new("self.topology == 'external' || !has(self.external)")
+        .message("external belongs to the topology external"),
     validation = Rule::new("!has(self.fenced) || size(self.fenced) < 10").message("at most 9 members can be fenced")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -125,6 +128,9 @@ pub struct MysqlClusterSpec {
     /// Members that are kept from all traffic, by pod name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fenced: Vec<String>,
+    /// Whose pods they are, and as whom they are asked (external).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
 }
 
 /// Volume of each member.
@@ -352,15 +358,18 @@ impl MysqlClusterSpec {
     pub fn problems(&self) -> Vec<&'static str> {
         let one = self.topology == TopologyKind::Standalone && self.replicas != 1;
         let odd = self.topology == TopologyKind::Group && self.replicas.is_multiple_of(2);
-        let imageless = self.topology != TopologyKind::External && self.image.is_none();
+        let own = self.topology != TopologyKind::External;
+        let imageless = own && self.image.is_none();
         let rules = [
             (one, "standalone has exactly one replica"),
             (odd, "a group has 1, 3, 5, 7 or 9 replicas"),
             (imageless, "image is missing"),
             (!(1..=9).contains(&self.replicas), "replicas must be from 1 to 9"),
             (self.fenced.len() > 9, "at most 9 members can be fenced"),
+            (own && self.external.is_some(), "external belongs to the topology external"),
         ];
-        rules.into_iter().filter(|(broken, _)| *broken).map(|(_, words)| words).collect()
+        let external = self.external.iter().flat_map(External::problems);
+        rules.into_iter().filter(|(broken, _)| *broken).map(|(_, words)| words).chain(external).collect()
     }
 }
 
@@ -405,6 +414,7 @@ mod tests {
             (json!({ "image": "x", "topology": "group", "replicas": 2 }), "a group has 1, 3, 5, 7 or 9 replicas"),
             (json!({ "topology": "semisync" }), "image is missing"),
             (json!({ "image": "x", "replicas": 10 }), "replicas must be from 1 to 9"),
+            (json!({ "image": "x", "external": {} }), "external belongs to the topology external"),
         ] {
             let parsed: MysqlClusterSpec = serde_json::from_value(spec).unwrap();
             assert_eq!(parsed.problems(), [problem]);

@@ -136,6 +136,11 @@ impl Member {
     pub fn answer(&self) -> Option<&Answer> {
         self.sight.as_deref().ok().filter(|_| !self.busy)
     }
+
+    /// Does it take writes?
+    pub fn is_open(&self) -> bool {
+        self.answer().is_some_and(|answer| !answer.read_only && !answer.super_read_only && !answer.offline)
+    }
 }
 
 /// What a server says of itself.

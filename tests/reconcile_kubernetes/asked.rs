@@ -2,8 +2,10 @@
 
 use super::bed::{Bed, NAMESPACE, SOON};
 use super::testbed::until;
-use super::{operate, wait_moved};
+use super::{another, is_complete, operate, wait_moved};
 use serde_json::{Value, json};
+
+const ROLE: &str = "holdfast.io/role";
 
 /// The status speaks of the change that has just been made: who, whom from, in which term.
 fn told_of(bed: &Bed, (from, to): (&str, &str), term: u64) {
@@ -27,6 +29,19 @@ fn term(bed: &Bed) -> u64 {
     bed.status("set")["term"].as_u64().unwrap()
 }
 
+/// A reconciler that has not seen the pods yet takes none of them for a stranger: what is asked of it waits.
+pub fn nobody_is_a_stranger_before_the_pods_are_known(bed: &Bed) {
+    bed.kill_reconciler();
+    bed.may_see_pods(false);
+    let to = another(bed, "set");
+    bed.ask("early", &json!({ "cluster": "set", "type": "Switchover", "target": to }));
+    bed.run_reconciler();
+    until("it knows the cluster", SOON, || bed.knows_clusters());
+    bed.may_see_pods(true);
+    bed.wait("set", "is moved", || is_complete(bed, "set", "early"));
+    assert_eq!(bed.primary("set"), to);
+}
+
 /// The spec has a failover wait for ten minutes; a person does not want to.
 pub fn a_failover_does_not_wait_for_the_spec(bed: &Bed) {
     let (old, before) = (bed.primary("set"), term(bed));
@@ -47,7 +62,7 @@ pub fn a_failover_does_not_wait_for_the_spec(bed: &Bed) {
 /// With two of three silent nothing can be proven: it is said, and done only with `force`.
 pub fn only_force_overrules_the_proof(bed: &Bed) {
     let (old, before) = (bed.primary("set"), term(bed));
-    let silent = super::another(bed, "set");
+    let silent = another(bed, "set");
     for pod in [&silent, &old] {
         bed.pod(pod).freeze();
     }
@@ -121,7 +136,54 @@ pub fn what_is_anothers_is_only_observed(bed: &Bed) {
     let open = "STOP REPLICA; SET GLOBAL super_read_only=OFF; SET GLOBAL read_only=OFF";
     bed.sql("set", heir, open);
     bed.wait("set", "is told to be open", || is_told(heir, "follower", "writable"));
-    bed.wait_ready("set");
+    let wrong = format!("{heir} takes writes, but {primary} is labelled as the primary");
+    bed.wait("set", "is told to be labelled wrongly", || bed.condition("set", "Healthy")["message"] == *wrong);
+    assert_eq!(bed.condition("set", "Available")["status"], "True");
     assert_eq!(bed.sql("set", heir, flags), [["0", "0", "0"]]);
     assert_eq!((marks(), generation("sts", "set-mysql")), before);
+    bed.plane.relabel(NAMESPACE, &primary, &[(ROLE, Some("follower"))]);
+    bed.plane.relabel(NAMESPACE, heir, &[(ROLE, Some("primary"))]);
+    bed.wait_ready("set");
+}
+
+/// Pods with the labels of another operator, asked as an account that may only look.
+pub fn anothers_labels_are_read(bed: &Bed) {
+    for what in ["myc/set", "sts/set-mysql"] {
+        bed.plane.kubectl(&["-n", NAMESPACE, "delete", what, "--cascade=orphan"]).unwrap();
+    }
+    let pods = bed.pods("set");
+    let is_open = |pod: &String| bed.sql("set", pod, "SELECT @@read_only") == [["0"]];
+    let (primary, other) =
+        (pods.iter().find(|pod| is_open(pod)).unwrap(), pods.iter().find(|pod| !is_open(pod)).unwrap());
+    let called = |pod: &str, role: &str| bed.plane.relabel(NAMESPACE, pod, &[("moco.cybozu.com/role", Some(role))]);
+    for pod in &pods {
+        bed.plane.relabel(NAMESPACE, pod, &[(ROLE, None), ("kubeblocks.io/role", None), ("holdfast.io/cluster", None)]);
+        called(pod, if pod == primary { "primary" } else { "replica" });
+    }
+    let account = json!({ "secretName": "set-accounts", "user": "holdfast_probe", "key": "probe" });
+    let spec =
+        json!({ "topology": "external", "external": { "preset": "moco", "cluster": "set", "account": account } });
+    bed.apply("theirs", &spec);
+    bed.wait_ready("theirs");
+    let members = bed.status("theirs")["members"].clone();
+    let mut told: Vec<&str> = members.as_array().unwrap().iter().map(|line| line["name"].as_str().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, pods);
+
+    let wrong = format!("{primary} takes writes, but {other} is labelled as the primary");
+    called(primary, "replica");
+    called(other, "primary");
+    bed.wait("theirs", "is told to be labelled wrongly", || bed.condition("theirs", "Healthy")["message"] == *wrong);
+    called(other, "replica");
+    called(primary, "primary");
+    bed.wait_ready("theirs");
+
+    bed.ask("not-ours", &json!({ "cluster": "theirs", "type": "Switchover", "target": other }));
+    bed.wait("theirs", "is not moved", || bed.object("myo", "not-ours")["status"]["phase"] == "Failed");
+    assert_eq!(bed.object("myo", "not-ours")["status"]["message"], "theirs is another operator's: ask that one");
+    // Whose pods it has may change.
+    let mut nobody = spec;
+    nobody["external"]["cluster"] = json!("nobody");
+    bed.apply("theirs", &nobody);
+    bed.wait("theirs", "has no pods", || bed.condition("theirs", "Ready")["message"] == "there are no members yet");
 }

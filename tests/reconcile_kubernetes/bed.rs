@@ -37,18 +37,27 @@ impl Bed {
         plane.kubectl(&["apply", "--validate=false", "-f", folder]).unwrap();
         until("the kinds are served", SOON, || plane.kubectl(&["-n", NAMESPACE, "get", "myc,myo"]).is_ok());
         // With the rights that deploy/ gives it, and no others.
-        for file in ["role.yaml", "rolebinding.yaml"] {
-            let path = format!("{}/deploy/kubernetes/reconciler/{file}", env!("CARGO_MANIFEST_DIR"));
-            let mut manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-            manifest["metadata"]["namespace"] = json!(NAMESPACE);
-            plane.apply(&manifest);
-        }
+        ["role.yaml", "rolebinding.yaml"].iter().for_each(|file| plane.apply(&manifest(file)));
         let account = plane.service_account(NAMESPACE, "holdfast-reconciler");
         let node =
             Node::start(&plane, NodeOptions { disk_mib, ..NodeOptions::running(specified::runner(&plane, HOLDFAST)) });
         let bed = Self { reconciler: Daemon::new("reconciler"), port: Port::take(), node, account, plane };
         bed.run_reconciler();
         bed
+    }
+
+    /// Whether it may list and watch pods; returns once the API server says so.
+    pub fn may_see_pods(&self, yes: bool) {
+        let mut role = manifest("role.yaml");
+        let rules = role["rules"].as_array_mut().unwrap();
+        let pods = rules.iter_mut().find(|rule| rule["resources"] == json!(["pods"])).unwrap();
+        if !yes {
+            pods["verbs"].as_array_mut().unwrap().retain(|verb| verb != "list" && verb != "watch");
+        }
+        self.plane.apply(&role);
+        let user = format!("--as=system:serviceaccount:{NAMESPACE}:holdfast-reconciler");
+        let may = || self.plane.kubectl(&["auth", "can-i", "list", "pods", "-n", NAMESPACE, &user]).is_ok();
+        until("its rights have changed", SOON, || may() == yes);
     }
 
     /// Starts the reconciler (again).
@@ -93,6 +102,11 @@ impl Bed {
     /// Says that a primary looks lost, as a proxy does; the status of the answer.
     pub fn suspect(&self, query: &str) -> u16 {
         http(self.port.number(), &format!("POST /suspect?{query}")).unwrap().0
+    }
+
+    /// Does it know of a cluster?
+    pub fn knows_clusters(&self) -> bool {
+        http(self.port.number(), "GET /status.json").is_ok() && self.page()["clusters"] != json!([])
     }
 
     /// What its status page is fed with.
@@ -292,4 +306,12 @@ impl Bed {
             Rows::new()
         })
     }
+}
+
+/// A manifest of the reconciler's, put into the test's namespace as kustomize would.
+fn manifest(file: &str) -> Value {
+    let path = format!("{}/deploy/kubernetes/reconciler/{file}", env!("CARGO_MANIFEST_DIR"));
+    let mut manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    manifest["metadata"]["namespace"] = json!(NAMESPACE);
+    manifest
 }

@@ -23,7 +23,7 @@ pub mod program;
 pub mod specified;
 
 use super::{Daemon, Port, StartError, Testbed, until};
-use certificates::Authority;
+pub use certificates::{Authority, Identity};
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,20 @@
 //! Each row of the table, by hand-made snapshots. One letter per member: a, b, c; `a` is the recorded primary of term 4.
+//!
+//! | row | here | on real servers (files of tests/) |
+//! | --- | --- | --- |
+//! | 1 primary unreachable, nobody receives | `row_1_…` | reconcile_set `killed_primaries_…`, `a_frozen_primary_…`, `too_few_to_prove_it_and_all_down`; reconcile_kubernetes |
+//! | 2 somebody still receives from it | `row_2_…` | reconcile_kubernetes `a_set_…`: only the reconciler is cut off from it |
+//! | 3 commits wait for acknowledgements | `row_3_…` | reconcile_set `commits_that_wait_…`, `preferred_waits_for_fewer_…` |
+//! | 4 recorded primary is read-only | `row_4_…` | reconcile_set `a_reconciler_that_dies_in_the_middle_of_a_failover`; every restart of a standalone server |
+//! | 5 two writable servers | `row_5_…` | reconcile_set `a_frozen_primary_is_replaced_and_fenced_when_it_resumes` |
+//! | 6 replica writable, stopped, astray | `row_6_…` | reconcile_set `errant_and_empty_servers`, `commits_that_wait_…` |
+//! | 7 empty, or left behind | `row_7_…` | reconcile_set `errant_and_empty_servers` |
+//! | 8 errant transactions | `row_8_…` | the same |
+//! | 9 candidates without an order | `row_9_…` | reconcile_set `candidates_that_cant_be_ordered_are_a_persons` |
+//! | 10 pod is deleted, Switchover | `row_10_…`, `changes` | reconcile_kubernetes `a_set_…`, `walk_a_set`; reconcile_set `switchovers_…` |
+//! | 11 all down | `row_11_…` | reconcile_set `too_few_to_prove_it_and_all_down`; reconcile_group |
+//! | 12 group without a majority | `group` | reconcile_group `what_a_group_is_not_helped_out_of`: not forced. Forced only here: a pod of a StatefulSet that has ended gets a successor, and a listed server is never proven to have stopped |
+//! | 13 more than one group | `group` | reconcile_group `what_a_group_is_not_helped_out_of` |
 #![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod candidates;
@@ -394,8 +410,29 @@ fn a_fenced_replica_is_kept_from_traffic() {
 
 #[test]
 fn external_clusters_are_left_in_peace() {
-    let mut s = healthy();
-    s.members.iter_mut().for_each(|m| m.sight = Err(gone()));
-    s.wishes.topology = TopologyKind::External;
-    check(&s, Phase::Ready, &[]);
+    let told = |change: fn(&mut Snapshot), phase: Phase, why: &str| {
+        let mut s = healthy();
+        s.wishes.topology = TopologyKind::External;
+        s.record = Record::default();
+        change(&mut s);
+        assert_eq!(check(&s, phase, &[]).why, why);
+    };
+    told(|_| {}, Phase::Ready, "");
+    told(|s| s.members[2].sight = Err(gone()), Phase::Degraded, &format!("c: {}", gone().text));
+    told(|s| s.members[0].sight = Err(gone()), Phase::Waiting, "a is labelled as the primary and takes no writes");
+    told(|s| (s.members[0].sight, s.members[0].label) = (Err(gone()), None), Phase::Waiting, "no member takes writes");
+    told(|s| s.members[0].label = None, Phase::Degraded, "a takes writes and is not labelled as the primary");
+    told(
+        |s| s.members[1].sight = Ok(Box::new(primary('b', "a1-9"))),
+        Phase::Person,
+        "a and b take writes at the same time",
+    );
+    told(
+        |s| {
+            s.members[0].sight = Ok(Box::new(booted('a', "a1-9")));
+            s.members[1].sight = Ok(Box::new(primary('b', "a1-9")));
+        },
+        Phase::Degraded,
+        "b takes writes, but a is labelled as the primary",
+    );
 }

@@ -19,6 +19,7 @@ mod cache;
 pub mod conf;
 pub mod lease;
 mod led;
+mod members;
 pub mod objects;
 mod operations;
 mod page;
@@ -30,6 +31,7 @@ mod upkeep;
 mod volumes;
 
 use super::engine::Engine;
+use super::external::External;
 use super::resource::{MysqlCluster, MysqlOperation};
 use super::{admin_port, server};
 use crate::admin::suspect::Listener;
@@ -42,6 +44,7 @@ use kube::api::{Api, ApiResource, Resource, ResourceExt};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lease::{Candidate, GIVE_UP, RENEW as RENEWAL};
 use led::Led;
+use members::Members;
 use place::InKubernetes;
 use progress::AllProgress;
 use std::collections::HashMap;
@@ -86,7 +89,8 @@ pub struct Shared {
     namespace: String,
     image: String,
     clusters: Cache<MysqlCluster>,
-    pods: Cache<Pod>,
+    /// Of those that are Holdfast's own.
+    pods: Arc<Cache<Pod>>,
     operations: Cache<MysqlOperation>,
     bells: Bells,
     /// Rung by proxies.
@@ -192,7 +196,7 @@ async fn keep_namespace(
         namespace: namespace.to_owned(),
         image: options.image.clone(),
         clusters: Cache::default(),
-        pods: Cache::default(),
+        pods: Arc::default(),
         operations: Cache::default(),
         bells: Bells::default(),
         suspicions: Bells::default(),
@@ -226,13 +230,16 @@ async fn keep_namespace(
         }
         let there = shared.clusters.all(|cluster| cluster.metadata.deletion_timestamp.is_none());
         let names: Vec<String> = there.iter().map(|cluster| cluster.name_any()).collect();
-        // One whose loops have ended, for whatever reason, gets new ones.
-        kept.retain(|name, kept| names.contains(name) && !kept.work.is_finished());
+        // One whose loops have ended, for whatever reason, gets new ones; so does one that has other pods now.
+        let is_kept = |name: &str, external: &Option<External>| {
+            there.iter().any(|cluster| cluster.name_any() == name && cluster.spec.external == *external)
+        };
+        kept.retain(|name, kept| is_kept(name, &kept.external) && !kept.work.is_finished());
         shared.bells.keep_only(&names);
         shared.suspicions.keep_only(&names);
         shared.progress.keep_only(&names);
-        for name in names {
-            kept.entry(name.clone()).or_insert_with(|| Kept::start(&shared, name));
+        for cluster in there {
+            kept.entry(cluster.name_any()).or_insert_with(|| Kept::start(&shared, cluster));
         }
     }
     for (_, kept) in kept {
@@ -244,13 +251,16 @@ async fn keep_namespace(
 struct Kept {
     stop: CancellationToken,
     work: tokio::task::JoinHandle<()>,
+    /// Whose pods it began with.
+    external: Option<External>,
 }
 
 impl Kept {
-    fn start(shared: &Arc<Shared>, name: String) -> Self {
+    fn start(shared: &Arc<Shared>, cluster: Arc<MysqlCluster>) -> Self {
         let stop = CancellationToken::new();
-        let work = tokio::spawn(keep(shared.clone(), name, stop.clone()));
-        Self { stop, work }
+        let external = cluster.spec.external.clone();
+        let work = tokio::spawn(keep(shared.clone(), cluster, stop.clone()));
+        Self { stop, work, external }
     }
 
     async fn end(mut self) {
@@ -266,10 +276,21 @@ impl Drop for Kept {
 }
 
 /// One cluster: accounts, then objects and roles side by side.
-async fn keep(shared: Arc<Shared>, name: String, stop: CancellationToken) {
-    let Some(Some(access)) = stop.run_until_cancelled(accounts(&shared, &name)).await else { return };
-    let engine = Engine::new(InKubernetes::new(shared.clone(), &name), access);
-    tokio::join!(engine.run(stop.clone()), stop.run_until_cancelled(keep_objects(&shared, &name)));
+async fn keep(shared: Arc<Shared>, cluster: Arc<MysqlCluster>, stop: CancellationToken) {
+    let name = cluster.name_any();
+    let members = Members::of(&shared, &cluster);
+    let work = async {
+        let Some(Some(access)) = stop.run_until_cancelled(accounts(&shared, &name)).await else { return };
+        if stop.run_until_cancelled(members.known()).await.is_none() {
+            return;
+        }
+        let engine = Engine::new(InKubernetes::new(shared.clone(), &name, members.clone()), access);
+        tokio::join!(engine.run(stop.clone()), stop.run_until_cancelled(keep_objects(&shared, &name)));
+    };
+    tokio::select! {
+        () = work => {}
+        () = members.watch(&shared) => {}
+    }
 }
 
 /// The accounts, as soon as they are there; `None` once there is no such cluster.

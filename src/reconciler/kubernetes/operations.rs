@@ -13,7 +13,7 @@ use super::objects::RESTARTED;
 use super::{Shared, rollout::PodView};
 use crate::reconciler::death;
 use crate::reconciler::resource::{
-    MysqlCluster, MysqlClusterStatus, MysqlOperation, MysqlOperationStatus, OperationKind, OperationStep,
+    MysqlCluster, MysqlClusterStatus, MysqlOperation, MysqlOperationStatus, OperationKind, OperationStep, TopologyKind,
 };
 use crate::reconciler::snapshot::{MemberName, Switchover};
 use crate::topology::kubernetes::Label;
@@ -119,6 +119,9 @@ fn further(op: &MysqlOperation, cluster: &MysqlCluster, pods: &[PodView], now: &
         status.steps.push(OperationStep { name: name.to_owned(), at: now.to_owned() });
         Some(status)
     };
+    if cluster.spec.topology == TopologyKind::External {
+        return step("Failed", "Refused", format!("{} is another operator's: ask that one", op.spec.cluster));
+    }
     if was.phase.as_deref() != Some(RUNNING) {
         if let Some(stranger) = target.filter(|target| !pods.iter().any(|pod| pod.name == **target)) {
             return step("Failed", "Refused", format!("{stranger} is no member of {}", op.spec.cluster));

@@ -5,6 +5,7 @@
 //! whoever acts on something old is refused before anything is done. Patches of a pod name its uid: a pod that has followed
 //! under the same name gets nothing that was meant for its predecessor.
 
+use super::members::Members;
 use super::objects;
 use super::operations::{self, Wish};
 use super::tell::{self, Told};
@@ -17,7 +18,7 @@ use crate::reconciler::resource::{MysqlCluster, TopologyKind};
 use crate::reconciler::snapshot::{Member, MemberName, Record, Snapshot, Wishes};
 use crate::reconciler::status;
 use crate::reconciler::story::{self, Missed};
-use crate::topology::kubernetes::preset::{Preset, TERM_ANNOTATION};
+use crate::topology::kubernetes::preset::{Rules, TERM_ANNOTATION};
 use crate::topology::kubernetes::{Label, PodFacts, PodState, pod::Pod};
 use crate::types::{Address, Role, Term};
 use k8s_openapi::jiff::Timestamp;
@@ -37,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The place of one MysqlCluster.
 pub struct InKubernetes {
     shared: Arc<Shared>,
+    members: Members,
     name: String,
     bell: watch::Receiver<()>,
     suspicion: watch::Receiver<()>,
@@ -53,12 +55,13 @@ pub struct InKubernetes {
 
 impl InKubernetes {
     /// The place of the cluster of this name.
-    pub fn new(shared: Arc<Shared>, name: &str) -> Self {
+    pub fn new(shared: Arc<Shared>, name: &str, members: Members) -> Self {
         let api = Api::namespaced(shared.client.clone(), &shared.namespace);
         let pods = shared.pods_api();
         let (bell, suspicion) = (shared.bells.of(name), shared.suspicions.of(name));
         Self {
             shared,
+            members,
             name: name.to_owned(),
             bell,
             suspicion,
@@ -84,7 +87,7 @@ impl InKubernetes {
     }
 
     fn pod(&self, member: &MemberName) -> Option<Arc<Pod>> {
-        self.shared.pods.find(&member.0)
+        self.members.find(&member.0)
     }
 
     /// Changes labels or annotations of a member's pod, if there is one.
@@ -191,9 +194,8 @@ impl Place for InKubernetes {
 
     async fn read(&mut self, busy: &[MemberName]) -> Result<Site, PlaceError> {
         let cluster = self.cluster()?;
-        let label =
-            |pod: &Pod| pod.metadata.labels.as_ref().and_then(|all| all.get(objects::CLUSTER)) == Some(&self.name);
-        let site = site(&cluster, &self.shared.pods.all(label), &operations::wish(&self.shared, &cluster));
+        let wish = operations::wish(&self.shared, &cluster);
+        let site = site(&cluster, (&self.members.all(), &self.members.rules), &wish);
         self.replace_renewed(&site.members, busy).await?;
         Ok(site)
     }
@@ -271,13 +273,12 @@ impl Place for InKubernetes {
 }
 
 /// What is written down of a cluster, as the engine takes it.
-fn site(cluster: &MysqlCluster, pods: &[Arc<Pod>], wish: &Wish) -> Site {
+fn site(cluster: &MysqlCluster, (pods, rules): (&[Arc<Pod>], &Rules), wish: &Wish) -> Site {
     let spec = &cluster.spec;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let rules = Preset::Holdfast.rules();
     let mut found = BTreeMap::new();
     for pod in pods {
-        if let Some(facts) = PodFacts::read(pod, &rules) {
+        if let Some(facts) = PodFacts::read(pod, rules) {
             let place = objects::ordinal(name, &facts.name).unwrap_or(u32::MAX);
             found.insert((place, facts.name.clone()), (pod, facts));
         }
@@ -312,7 +313,8 @@ fn site(cluster: &MysqlCluster, pods: &[Arc<Pod>], wish: &Wish) -> Site {
         reclone: wish.reclone.clone(),
         max_lag_ms: u64::from(spec.max_lag_seconds) * 1000,
     };
-    Site { wishes, record: status::record(&cluster.status.clone().unwrap_or_default()), members }
+    let record = status::record(&cluster.status.clone().unwrap_or_default());
+    Site { wishes, record, members, renewed_certificates: spec.tls.secret_name.is_some() }
 }
 
 fn member(pod: &Pod, facts: PodFacts) -> Member {
@@ -337,6 +339,7 @@ fn member(pod: &Pod, facts: PodFacts) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::kubernetes::preset::Preset;
 
     fn pod(name: &str, more: Value) -> Arc<Pod> {
         let mut pod = json!({ "metadata": { "name": name, "namespace": "n", "uid": name, "labels": { "holdfast.io/cluster": "db" } },
@@ -356,7 +359,8 @@ mod tests {
             pod("db-mysql-2", json!({})),
             pod("db-mysql-3", json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })),
         ];
-        let site = site(&cluster, &pods, &Wish::default());
+        let rules = Preset::Holdfast.rules();
+        let site = site(&cluster, (&pods, &rules), &Wish::default());
         let words = |m: &Member| {
             let flags = [(m.fenced, "fenced"), (m.deleting, "deleting"), (m.leaving, "leaving"), (m.busy, "busy")];
             let flags: Vec<&str> = flags.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
@@ -372,7 +376,7 @@ mod tests {
         assert_eq!(site.members.iter().map(words).collect::<Vec<_>>(), all);
         assert_eq!(site.members[0].term, Some(Term(4)));
         assert_eq!(site.wishes.failover_delay_ms, 3000);
-        let at_once = self::site(&cluster, &pods, &Wish { at_once: true, ..Wish::default() });
+        let at_once = self::site(&cluster, (&pods, &rules), &Wish { at_once: true, ..Wish::default() });
         assert_eq!(at_once.wishes.failover_delay_ms, 0);
     }
 }

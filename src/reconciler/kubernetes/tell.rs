@@ -39,9 +39,8 @@ pub struct Told {
 pub fn told(cluster: &MysqlCluster, s: &Snapshot, plan: &Plan, progress: Option<Progress>) -> Told {
     let problems = problems(cluster);
     let lead = s.lead().filter(|lead| lead.label == Some(Role::Primary) || s.wishes.topology == TopologyKind::External);
-    let is_open = |member: &Member| member.answer().is_some_and(|a| !a.read_only && !a.super_read_only && !a.offline);
     let external = s.wishes.topology == TopologyKind::External;
-    let available = if external { s.members.iter().any(is_open) } else { lead.is_some_and(is_open) };
+    let available = if external { s.members.iter().any(Member::is_open) } else { lead.is_some_and(Member::is_open) };
     let phase = if problems.is_empty() { plan.phase.as_str() } else { "SpecRefused" };
     Told {
         phase,

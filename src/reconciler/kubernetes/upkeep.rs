@@ -41,7 +41,7 @@ pub enum UpkeepError {
     Api { what: String, error: Box<kube::Error> },
     /// The Secret lacks an account that somebody else should have put there.
     #[error("the Secret {0} has no key {1}")]
-    NoAccount(String, &'static str),
+    NoAccount(String, String),
     /// No random numbers, or no TLS.
     #[error("{0}")]
     Local(String),
@@ -52,9 +52,13 @@ fn at(what: &str) -> impl FnOnce(kube::Error) -> UpkeepError {
     move |error| UpkeepError::Api { what, error: Box::new(error) }
 }
 
-/// The accounts' passwords: the Secret is made if it is not there, missing keys are added, and nothing is ever changed.
+/// As whom the members are asked. The Secret of an own cluster is made if it is not there, missing keys are added, and nothing
+/// is ever changed; another operator's is read.
 pub async fn accounts(shared: &Shared, cluster: &MysqlCluster) -> Result<Access, UpkeepError> {
-    let name = secret_name(cluster.metadata.name.as_deref().unwrap_or_default());
+    let is_external = cluster.spec.topology == TopologyKind::External;
+    let account = cluster.spec.external.as_ref().and_then(|external| external.account.as_ref());
+    let own = || secret_name(cluster.metadata.name.as_deref().unwrap_or_default());
+    let name = account.map_or_else(own, |account| account.secret_name.clone());
     let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let found = secrets.get_opt(&name).await.map_err(at(&name))?;
     let mut passwords: BTreeMap<String, Vec<u8>> = found
@@ -62,23 +66,25 @@ pub async fn accounts(shared: &Shared, cluster: &MysqlCluster) -> Result<Access,
         .flat_map(|secret| secret.data.iter().flatten())
         .map(|(key, value)| (key.clone(), value.0.clone()))
         .collect();
-    let mut missing = BTreeMap::new();
-    for account in ACCOUNTS.iter().filter(|account| !passwords.contains_key(account.key)) {
-        missing.insert(account.key.to_owned(), password()?);
-    }
-    if cluster.spec.topology != TopologyKind::External && !missing.is_empty() {
-        write_accounts(&secrets, cluster, &name, (found, &missing)).await?;
-        passwords.extend(missing.into_iter().map(|(key, password)| (key, password.into_bytes())));
+    if !is_external {
+        let mut missing = BTreeMap::new();
+        for account in ACCOUNTS.iter().filter(|account| !passwords.contains_key(account.key)) {
+            missing.insert(account.key.to_owned(), password()?);
+        }
+        if !missing.is_empty() {
+            write_accounts(&secrets, cluster, &name, (found, &missing)).await?;
+            passwords.extend(missing.into_iter().map(|(key, password)| (key, password.into_bytes())));
+        }
     }
     let password =
-        |key: &'static str| passwords.get(key).cloned().ok_or_else(|| UpkeepError::NoAccount(name.clone(), key));
-    let external = cluster.spec.topology == TopologyKind::External;
-    let replication = if external { Vec::new() } else { password(REPLICATION)? };
+        |key: &str| passwords.get(key).cloned().ok_or_else(|| UpkeepError::NoAccount(name.clone(), key.to_owned()));
+    let (asks, key) = account.map_or((user(ADMIN), ADMIN), |account| (&*account.user, &*account.key));
+    let replication = if is_external { Vec::new() } else { password(REPLICATION)? };
     let tls =
         BackendTls::backend(SslMode::Preferred, TlsFiles::default()).map_err(|e| UpkeepError::Local(e.to_string()))?;
     Ok(Access {
-        user: user(ADMIN).into(),
-        credential: Credential::password(Zeroizing::new(password(ADMIN)?)),
+        user: asks.into(),
+        credential: Credential::password(Zeroizing::new(password(key)?)),
         tls: Arc::new(tls),
         replication: Replication {
             user: user(REPLICATION).into(),
@@ -137,6 +143,9 @@ impl Upkeep {
 
     /// One look, and what follows from it. Nothing is made of a spec that is refused.
     pub async fn round(&mut self, cluster: &MysqlCluster) -> Result<(), UpkeepError> {
+        if cluster.spec.topology == TopologyKind::External {
+            operations::work(&self.shared, cluster, &[]).await.map_err(at("operations"))?;
+        }
         if cluster.spec.topology == TopologyKind::External || !tell::problems(cluster).is_empty() {
             self.say(cluster, None, "");
             return Ok(());

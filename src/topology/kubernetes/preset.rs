@@ -4,14 +4,19 @@
 //! What proves a role is in [`crate::topology::proof`]. Values are matched whatever their case, because operators have
 //! changed theirs between versions.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// An operator whose labels are known, or labels of the user's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// KubeBlocks.
     Kubeblocks,
     /// MySQL Operator for Kubernetes (Oracle): InnoDBCluster.
     InnodbCluster,
     /// The first operator of Oracle's, API group v1alpha1.mysql.oracle.com.
+    #[serde(rename = "oracle-v1alpha1")]
     OracleV1alpha1,
     /// The operator of Bitpoke, formerly Presslabs.
     Bitpoke,
@@ -22,8 +27,10 @@ pub enum Preset {
     /// The StatefulSet of the Kubernetes tutorial: ordinal 0 is the primary, and always will be.
     Statefulset,
     /// Holdfast's own.
+    #[default]
     Holdfast,
-    /// Given in the configuration.
+    /// Given in the proxy's configuration; a custom resource has no place for it.
+    #[serde(skip)]
     Custom,
 }
 
@@ -237,6 +244,9 @@ mod tests {
         ] {
             assert_eq!(preset.rules().watch_selector(None), selector, "{preset:?}");
             assert!(Preset::WORDS.contains(&(preset.as_str(), preset)));
+            // A custom resource has the same words.
+            let written = serde_json::to_value(preset).ok();
+            assert_eq!(written, (preset != Preset::Custom).then(|| preset.as_str().into()));
         }
         assert_eq!(Preset::Holdfast.rules().watch_selector(Some("a=b")), "holdfast.io/cluster,a=b");
     }

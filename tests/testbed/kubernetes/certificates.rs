@@ -41,10 +41,16 @@ impl Authority {
         self.sign(&client)
     }
 
+    /// A server's, valid until the first day of that year.
+    pub fn server(&self, name: &str, year: i32) -> Identity {
+        let mut server = of_server(name);
+        server.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(&server)
+    }
+
     /// Writes what kube-apiserver reads: `ca.pem`, `server.pem`, `server-key.pem`, `accounts.pem`, `accounts-key.pem`.
     pub fn write_server(&self, folder: &Path) {
-        let mut server = named("kube-apiserver", &[]);
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let mut server = of_server("kube-apiserver");
         for name in ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
             server.subject_alt_names.push(SanType::DnsName(name.try_into().expect("a DNS name")));
         }
@@ -70,6 +76,12 @@ impl Authority {
 
 fn key() -> KeyPair {
     KeyPair::generate().expect("a key")
+}
+
+fn of_server(name: &str) -> CertificateParams {
+    let mut server = named(name, &[]);
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    server
 }
 
 fn named(name: &str, organizations: &[&str]) -> CertificateParams {

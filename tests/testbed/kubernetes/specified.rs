@@ -2,7 +2,7 @@
 //! programs that its image would have.
 //!
 //! What is not as in a container: all share one file system, so that a word that begins with a mount path is given the folder
-//! of that volume instead.
+//! of that volume instead, in arguments and in the options of a ConfigMap.
 
 use super::ControlPlane;
 use super::program::{Program, Runner, Sandbox, as_specified};
@@ -23,7 +23,8 @@ pub fn runner(plane: &Arc<ControlPlane>, holdfast: &'static str) -> Runner {
         let spec = pod.spec.as_ref().expect("a pod has a spec");
         let begun = sandbox.folder.join("initialised");
         if !begun.exists() {
-            spec.volumes.iter().flatten().for_each(|volume| fill(&plane, pod, sandbox, volume));
+            let mounts = mounts(pod, sandbox, &spec.containers[0]);
+            spec.volumes.iter().flatten().for_each(|volume| fill(&plane, (pod, sandbox), volume, &mounts));
             for container in spec.init_containers.iter().flatten() {
                 let out = sandbox
                     .inside(command(pod, sandbox, container, holdfast))
@@ -40,13 +41,14 @@ pub fn runner(plane: &Arc<ControlPlane>, holdfast: &'static str) -> Runner {
 }
 
 /// The files of a ConfigMap's or Secret's volume.
-fn fill(plane: &ControlPlane, pod: &Pod, sandbox: &Sandbox, volume: &Volume) {
+fn fill(plane: &ControlPlane, (pod, sandbox): (&Pod, &Sandbox), volume: &Volume, mounts: &Mounts) {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     if let Some(source) = &volume.config_map {
         let api: Api<ConfigMap> = Api::namespaced(plane.client(), namespace);
         let data = plane.run(api.get(&source.name)).expect("the ConfigMap is there").data.unwrap_or_default();
-        files.extend(data.into_iter().map(|(name, text)| (name, text.into_bytes())));
+        let placed = |text: String| text.lines().map(|line| placed(line, mounts) + "\n").collect::<String>();
+        files.extend(data.into_iter().map(|(name, text)| (name, placed(text).into_bytes())));
     } else if let Some(source) = &volume.secret {
         let api: Api<Secret> = Api::namespaced(plane.client(), namespace);
         let name = source.secret_name.as_deref().expect("a name");
@@ -57,13 +59,16 @@ fn fill(plane: &ControlPlane, pod: &Pod, sandbox: &Sandbox, volume: &Volume) {
     files.into_iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).expect("a file"));
 }
 
+/// Where a container finds a volume, and where it is.
+type Mounts = Vec<(String, PathBuf)>;
+
+fn mounts(pod: &Pod, sandbox: &Sandbox, container: &Container) -> Mounts {
+    let all = container.volume_mounts.iter().flatten();
+    all.map(|mount| (mount.mount_path.clone(), sandbox.volume(pod, &mount.name))).collect()
+}
+
 fn command(pod: &Pod, sandbox: &Sandbox, container: &Container, holdfast: &str) -> Command {
-    let mounts: Vec<(String, PathBuf)> = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .map(|mount| (mount.mount_path.clone(), sandbox.volume(pod, &mount.name)))
-        .collect();
+    let mounts = mounts(pod, sandbox, container);
     let words: Vec<String> =
         container.command.iter().chain(&container.args).flatten().map(|w| placed(w, &mounts)).collect();
     let image = container.image.as_deref().unwrap_or_default();
@@ -94,7 +99,7 @@ fn command(pod: &Pod, sandbox: &Sandbox, container: &Container, holdfast: &str) 
 }
 
 /// The word with the volume's folder in place of its mount path.
-fn placed(word: &str, mounts: &[(String, PathBuf)]) -> String {
+fn placed(word: &str, mounts: &Mounts) -> String {
     let (option, path) = word.split_once('=').map_or(("", word), |(option, path)| (option, path));
     let found = mounts.iter().find_map(|(mount, folder)| Some(folder.join(inside(path, mount)?)));
     match (found, option) {
