@@ -72,9 +72,13 @@ fn nothing_lost(bed: &Bed, cluster: &str, outcome: &Outcome) {
 /// In the order of all writes a server that was followed by another never comes back without a change of the primary: nobody
 /// writes beside somebody else in one term. (What a second primary would have acknowledged alone is lost: see `nothing_lost`.)
 fn one_writer_per_term(bed: &Bed, cluster: &str) {
-    let status = bed.status(cluster);
-    let (primary, term) = (status["primary"].as_str().unwrap(), status["term"].as_u64().unwrap());
-    let rows = bed.sql(cluster, primary, "SELECT server FROM app.`load` ORDER BY place");
+    let mut rows = testbed::Rows::new();
+    bed.wait(cluster, "has a primary that answers", || {
+        rows = bed.sql(cluster, &bed.primary(cluster), "SELECT server FROM app.`load` ORDER BY place");
+        !rows.is_empty()
+    });
+    // Read behind them: it may have changed since.
+    let term = bed.status(cluster)["term"].as_u64().unwrap();
     let writers = rows.chunk_by(|a, b| a == b).count() as u64;
     assert!((1..=term).contains(&writers), "{writers} writers one after the other in {term} terms");
 }

@@ -44,10 +44,12 @@ const QUESTION: &str = "SELECT 'v', @@global.server_uuid, @@global.gtid_executed
 /// A source that lives is heard every half a second; a transaction that takes longer to come is one of gigabytes. Seconds.
 const SILENCE_S: i64 = 10;
 
-/// Asked where a commit hangs in the server itself: EE_DISK_FULL_WITH_RETRY_MSG, which is repeated every 600 s for as long as
-/// there is no room (8.0.22).
-const DISK_FULL: &str = "SELECT COUNT(*) FROM performance_schema.error_log WHERE ERROR_CODE = 'MY-000035' AND LOGGED > NOW(6) - \
-     INTERVAL 601 SECOND";
+/// Asked where a commit hangs in the server itself: EE_DISK_FULL_WITH_RETRY_MSG, which is said as soon as a write finds no room
+/// and repeated every 600 s for as long as there is none (8.0.22). That there is room again is not said: a commit that began
+/// behind it hangs for another reason.
+const DISK_FULL: &str = "SELECT COUNT(*) FROM performance_schema.error_log e JOIN performance_schema.threads t WHERE \
+     e.ERROR_CODE = 'MY-000035' AND e.LOGGED > NOW(6) - INTERVAL 601 SECOND AND t.TYPE = 'FOREGROUND' AND \
+     t.PROCESSLIST_STATE = 'waiting for handler commit' AND NOW(6) - INTERVAL t.PROCESSLIST_TIME + 1 SECOND <= e.LOGGED";
 
 /// Connections to all members.
 #[derive(Default)]
