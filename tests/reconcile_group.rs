@@ -52,9 +52,19 @@ fn a_group_is_founded_kept_and_moved() {
     reconciler.switch(next);
     until("it is moved", SOON, || reconciler.primary() == Some(next));
     load.wait_more(5);
+    assert_eq!(wait_ready(&reconciler, &servers), next);
+
+    // Two at once: the third has no majority, and nobody would ever give it one, until they are back and in no group.
+    let (other, third) = ((next + 1) % 3, (next + 2) % 3);
+    [next, other].iter().for_each(|lost| servers[*lost].kill9());
+    reconciler.wait_log("the group has no majority; 2 members are missing, 0 of them proven to be stopped");
+    [next, other].iter().for_each(|lost| servers[*lost].start_again());
+    load.wait_more(5);
+    let next = wait_ready(&reconciler, &servers);
+    assert_eq!(next, third, "the one that was left");
+    assert!(reconciler.log().contains("done step=force_members"));
     let outcome = load.stop();
     println!("a group killed, frozen and moved: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
-    assert_eq!(wait_ready(&reconciler, &servers), next);
     let acknowledged: u64 = outcome.writes.iter().sum();
     let there: u64 = servers[next].one("SELECT COUNT(*) FROM app.`load`").parse().expect("a number");
     assert!(there >= acknowledged, "{acknowledged} acknowledged, {there} there");

@@ -144,12 +144,12 @@ fn a_set_keeps_every_acknowledged_write() {
     bed.volume("first", "grows", "1Gi");
     let alone = json!({ "topology": "standalone", "replicas": 1, "storage": { "class": "grows", "size": "1Gi" } });
     let alone = bed.create("alone", &alone);
-    let authority = certificates::make(&bed);
-    let tls = json!({ "secretName": certificates::SECRET });
+    let (authority, tls) = certificates::make(&bed);
     let spec = bed.create("set", &json!({ "topology": "semisync", "autoReclone": true, "tls": tls }));
     bed.wait_ready("alone");
     bed.wait_ready("set");
     certificates::serve_until(&bed, 2040);
+    certificates::members_show_theirs(&bed, "set");
     assert_eq!(bed.primary("alone"), "alone-mysql-0");
     volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
@@ -267,11 +267,14 @@ fn a_word_changes_nothing_of_a_healthy_primary(bed: &Bed) {
 fn a_group_keeps_every_acknowledged_write() {
     let _alone = alone();
     let bed = Bed::start();
-    bed.create("ring", &json!({ "topology": "group" }));
+    let (_, tls) = certificates::make(&bed);
+    bed.create("ring", &json!({ "topology": "group", "tls": tls }));
     bed.wait_ready("ring");
+    certificates::members_show_theirs(&bed, "ring");
+    let first = bed.primary("ring");
+    assert_eq!(bed.sql("ring", &first, "SELECT @@group_replication_ssl_mode"), [["VERIFY_CA"]]);
     let proxy = proxy_of(&bed, "ring");
     let load = Load::start(proxy.port(), 4);
-    let first = bed.primary("ring");
     bed.pod(&first).kill9();
     wait_moved(&bed, "ring", &first);
     load.wait_more(5);
@@ -445,7 +448,8 @@ fn moved_and_updated(bed: &Bed, load: &Load, spec: &Value) -> Value {
 fn members_come_and_go_as_they_are_asked_to() {
     let _alone = alone();
     let bed = Bed::start();
-    let mut spec = bed.create("set", &json!({ "topology": "semisync" }));
+    let (_, tls) = certificates::make(&bed);
+    let mut spec = bed.create("set", &json!({ "topology": "semisync", "tls": tls }));
     bed.wait_ready("set");
     let proxy = proxy_of(&bed, "set");
     let load = Load::start(proxy.port(), 4);

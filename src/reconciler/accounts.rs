@@ -55,8 +55,8 @@ pub fn user(key: &str) -> &'static str {
 }
 
 impl Account {
-    /// The statements that make it, each on a line of its own.
-    pub fn sql(&self, password: &str) -> String {
+    /// The statements that make it, each on a line of its own. `mtls`: members show each other a certificate.
+    pub fn sql(&self, password: &str, mtls: bool) -> String {
         let (user, password, rights) = (self.user, quoted(password), self.rights);
         let option = if self.key == "root" { " WITH GRANT OPTION" } else { "" };
         let local = if self.key == "root" {
@@ -64,8 +64,9 @@ impl Account {
         } else {
             String::new()
         };
+        let require = if mtls && self.key == REPLICATION { " REQUIRE X509" } else { "" };
         format!(
-            "{local}CREATE USER {user}@'%' IDENTIFIED BY {password};\nGRANT {rights} ON *.* TO {user}@'%'{option};\n\
+            "{local}CREATE USER {user}@'%' IDENTIFIED BY {password}{require};\nGRANT {rights} ON *.* TO {user}@'%'{option};\n\
              GRANT SELECT ON performance_schema.* TO {user}@'%';\n"
         )
     }

@@ -147,9 +147,15 @@ impl Actor<'_> {
     async fn follow(&self, server: &mut Session, source: &MemberName) -> Result<(), ActError> {
         let address = self.address(source)?;
         run(server, "SET GLOBAL super_read_only=ON").await?;
-        let now = "SELECT CONCAT(HOST, ' ', PORT) FROM performance_schema.replication_connection_configuration \
-             WHERE CHANNEL_NAME = ''";
-        let elsewhere = server.one(now).await? != format!("{} {}", address.host, address.port);
+        let certificate = if self.access.replication.certified { own_certificate(server).await? } else { Vec::new() };
+        let columns = if certificate.is_empty() { "" } else { ", SSL_CA_FILE, SSL_CERTIFICATE, SSL_KEY" };
+        let now = format!(
+            "SELECT CONCAT_WS(' ', HOST, PORT{columns}) FROM performance_schema.replication_connection_configuration \
+             WHERE CHANNEL_NAME = ''"
+        );
+        let wanted =
+            certificate.iter().fold(format!("{} {}", address.host, address.port), |all, path| all + " " + path);
+        let elsewhere = server.one(&now).await? != wanted;
         if elsewhere {
             let mut source = self.session(source).await?;
             apply_shared(server, &mut source).await?;
@@ -160,9 +166,12 @@ impl Actor<'_> {
         run(server, "SET GLOBAL replica_net_timeout=2").await?;
         if elsewhere {
             let Replicate { user, password } = self.replicate();
+            let clauses = ["CA", "CERT", "KEY"].iter().zip(&certificate);
+            let shown: String =
+                clauses.map(|(clause, path)| format!(", SOURCE_SSL_{clause}={}", quoted(path))).collect();
             let change = format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={}, SOURCE_PORT={}, SOURCE_USER={user}, \
-                 SOURCE_PASSWORD={password}, SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_CONNECT_RETRY=1, \
+                 SOURCE_PASSWORD={password}, SOURCE_AUTO_POSITION=1, SOURCE_SSL=1{shown}, SOURCE_CONNECT_RETRY=1, \
                  SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=0.5, GET_SOURCE_PUBLIC_KEY=1",
                 quoted(&address.host),
                 address.port
@@ -248,6 +257,15 @@ impl Actor<'_> {
 struct Replicate {
     user: String,
     password: String,
+}
+
+/// The files that a replica serves with itself and shows to its source: authority, certificate, key.
+async fn own_certificate(server: &mut Session) -> Result<Vec<String>, ActError> {
+    let mut files = Vec::with_capacity(3);
+    for variable in ["ssl_ca", "ssl_cert", "ssl_key"] {
+        files.push(server.one(&format!("SELECT @@global.{variable}")).await?);
+    }
+    Ok(files)
 }
 
 async fn run(server: &mut Session, sql: &str) -> Result<(), QueryError> {

@@ -193,6 +193,7 @@ impl File {
             replication: Replication {
                 user: replication.user.as_str().into(),
                 password: replication.password()?.into(),
+                certified: false,
             },
             deadline: Duration::from_millis(self.cluster.deadline_ms.max(10)),
         })

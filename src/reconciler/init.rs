@@ -42,6 +42,9 @@ pub struct Args {
     /// Where the other members find it.
     #[arg(long, env = "POD_IP")]
     pub ip: std::net::IpAddr,
+    /// Members show each other a certificate when they log in.
+    #[arg(long)]
+    pub mtls: bool,
     /// The server's program has initialised what it was to.
     #[arg(long)]
     pub finish: bool,
@@ -69,7 +72,7 @@ pub fn run(args: &Args) -> io::Result<()> {
     } else {
         format!("datadir={}\nvalidate-config\n", data.display())
     };
-    write(&accounts, &accounts_sql(&passwords(&args.accounts)?))?;
+    write(&accounts, &accounts_sql(&passwords(&args.accounts)?, args.mtls))?;
     write(&args.run.join("first.cnf"), &(common.clone() + &first))?;
     write(&args.run.join("my.cnf"), &(common + &format!("datadir={}\n", data.display())))
 }
@@ -103,11 +106,11 @@ fn passwords(folder: &Path) -> io::Result<BTreeMap<String, String>> {
     names.map(|name| Ok((name.to_owned(), read(&folder.join(name))?))).collect()
 }
 
-fn accounts_sql(passwords: &BTreeMap<String, String>) -> String {
+fn accounts_sql(passwords: &BTreeMap<String, String>, mtls: bool) -> String {
     // Every member has them by itself, and none of them is a transaction that others lack.
     let mut sql = "SET SESSION sql_log_bin = 0;\n".to_owned();
     for account in crate::reconciler::accounts::ACCOUNTS {
-        sql += &account.sql(passwords.get(account.key).map_or("", |password| password.trim()));
+        sql += &account.sql(passwords.get(account.key).map_or("", |password| password.trim()), mtls);
     }
     sql
 }
@@ -146,7 +149,8 @@ mod tests {
         let config = folder("config").join("my.cnf");
         fs::write(&config, "[mysqld]\n").expect("a file");
         let (data, run, ip) = (folder("data"), folder("run"), "10.0.0.7".parse().expect("an address"));
-        Args { config, accounts, data, run, server_ids: 160, pod: "db-mysql-2".to_owned(), ip, finish: false }
+        let pod = "db-mysql-2".to_owned();
+        Args { config, accounts, data, run, server_ids: 160, pod, ip, mtls: false, finish: false }
     }
 
     fn written(args: &Args, name: &str) -> String {
@@ -161,6 +165,11 @@ mod tests {
         assert!(written(&args, "my.cnf").contains("server-id=162\nreport-host=10.0.0.7\n"));
         assert!(!written(&args, "my.cnf").contains("initialize"));
         assert!(written(&args, "accounts.sql").contains("'it''s'"));
+        let x509 = |args: &Args| written(args, "accounts.sql").matches("REQUIRE X509").count();
+        assert_eq!(x509(&args), 0);
+        args.mtls = true;
+        run(&args).expect("it runs");
+        assert_eq!(x509(&args), 1, "that of replication");
         // It broke off: from the beginning.
         let fresh = args.data.join("fresh");
         fs::create_dir_all(fresh.join("mysql")).expect("a folder");

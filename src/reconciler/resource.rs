@@ -76,6 +76,8 @@ pub enum UpdateStrategy {
     validation = Rule::new("self.topology != 'group' || self.replicas in [1, 3, 5, 7, 9]")
         .message("a group has 1, 3, 5, 7 or 9 replicas"),
     validation = Rule::new("self.topology == 'external' || has(self.image)").message("image is missing"),
+    validation = Rule::new("self.tls.mtls == oldSelf.tls.mtls").message("tls.mtls can't be changed"),
+    validation = Rule::new("!self.tls.mtls || has(self.tls.secretName)").message("tls.mtls needs tls.secretName"),
     validation = Rule::new("self.topology == 'external' || !has(self.external)")
         .message("external belongs to the topology external"),
     validation = Rule::new("!has(self.fenced) || size(self.fenced) < 10").message("at most 9 members can be fenced")
@@ -149,10 +151,11 @@ pub struct Storage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
-    /// A Secret with tls.crt, tls.key and ca.crt; self-signed where none is given.
+    /// A Secret with tls.crt, tls.key and ca.crt; self-signed where none is given. With `mtls` the certificate must be good for
+    /// clients, too (extended key usage).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Members prove themselves to each other by certificate, too.
+    /// Members prove themselves to each other by certificate, too; from the beginning or never.
     #[serde(default)]
     pub mtls: bool,
 }
@@ -366,6 +369,7 @@ impl MysqlClusterSpec {
             (imageless, "image is missing"),
             (!(1..=9).contains(&self.replicas), "replicas must be from 1 to 9"),
             (self.fenced.len() > 9, "at most 9 members can be fenced"),
+            (self.tls.mtls && self.tls.secret_name.is_none(), "tls.mtls needs tls.secretName"),
             (own && self.external.is_some(), "external belongs to the topology external"),
         ];
         let external = self.external.iter().flat_map(External::problems);
@@ -414,6 +418,7 @@ mod tests {
             (json!({ "image": "x", "topology": "group", "replicas": 2 }), "a group has 1, 3, 5, 7 or 9 replicas"),
             (json!({ "topology": "semisync" }), "image is missing"),
             (json!({ "image": "x", "replicas": 10 }), "replicas must be from 1 to 9"),
+            (json!({ "image": "x", "tls": { "mtls": true } }), "tls.mtls needs tls.secretName"),
             (json!({ "image": "x", "external": {} }), "external belongs to the topology external"),
         ] {
             let parsed: MysqlClusterSpec = serde_json::from_value(spec).unwrap();

@@ -38,6 +38,8 @@ pub struct Replication {
     pub user: Arc<str>,
     /// Its password.
     pub password: Arc<str>,
+    /// It logs in with the certificate that the server serves with, and only to servers of the same authority.
+    pub certified: bool,
 }
 
 /// A connection to one server.

@@ -3,24 +3,24 @@
 use super::bed::{Bed, NAMESPACE, SOON};
 use super::testbed::kubernetes::{Authority, Identity};
 use super::testbed::until;
-use serde_json::json;
+use serde_json::{Value, json};
 
-pub const SECRET: &str = "set-tls";
+const SECRET: &str = "members-tls";
 
 /// The files of a Secret of type kubernetes.io/tls, as cert-manager writes them, valid until that year.
 fn files(authority: &Authority, year: i32) -> [(&'static str, String); 3] {
-    let Identity { certificate, key } = authority.server("set-mysql", year);
+    let Identity { certificate, key } = authority.server("mysql", year);
     [("ca.crt", authority.pem()), ("tls.crt", certificate), ("tls.key", key)]
 }
 
-/// Makes the Secret.
-pub fn make(bed: &Bed) -> Authority {
+/// Makes the Secret; who signs, and what stands in the spec of clusters that use it.
+pub fn make(bed: &Bed) -> (Authority, Value) {
     let authority = Authority::new();
     let data: serde_json::Map<_, _> =
         files(&authority, 2040).into_iter().map(|(name, text)| (name.to_owned(), json!(text))).collect();
     bed.plane.apply(&json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": { "name": SECRET, "namespace": NAMESPACE }, "stringData": data }));
-    authority
+    (authority, json!({ "secretName": SECRET, "mtls": true }))
 }
 
 /// All members serve with a certificate that is valid until that year.
@@ -43,4 +43,14 @@ pub fn renew(bed: &Bed, authority: &Authority) {
         }
     }
     serve_until(bed, 2040);
+}
+
+/// With the password alone nobody logs in as a member, and those that have the certificate do.
+pub fn members_show_theirs(bed: &Bed, cluster: &str) {
+    let pods = bed.pods(cluster);
+    let needs = "SELECT ssl_type FROM mysql.user WHERE user = 'holdfast_replication'";
+    pods.iter().for_each(|pod| assert_eq!(bed.sql(cluster, pod, needs), [["X509"]], "{pod}"));
+    let password = bed.password(cluster, "replication");
+    let refused = bed.pod(&pods[0]).try_sql_as(("holdfast_replication", &password), "SELECT 1").unwrap_err();
+    assert!(refused.contains("1045"), "{refused}");
 }

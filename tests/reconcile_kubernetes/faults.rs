@@ -11,6 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 enum Fault {
     KillPrimary,
     KillFollower,
+    /// The primary and one more: of three, the one that is left has no majority.
+    KillTwo,
     KillAll,
     DeletePrimary,
     DeleteFollower,
@@ -58,9 +60,10 @@ const ALONE: [Fault; 12] = [
     KillPrimaryWithApiFrozen,
 ];
 
-const TOGETHER: [Fault; 22] = [
+const TOGETHER: [Fault; 23] = [
     KillPrimary,
     KillFollower,
+    KillTwo,
     KillAll,
     DeletePrimary,
     DeleteFollower,
@@ -159,6 +162,10 @@ impl Victim<'_> {
         match fault {
             KillPrimary => primary.kill9(),
             KillFollower => follower.kill9(),
+            KillTwo => {
+                primary.kill9();
+                follower.kill9();
+            }
             KillAll => bed.pods(self.cluster).iter().for_each(|pod| bed.pod(pod).kill9()),
             DeletePrimary => self.delete(&self.primary, None),
             DeleteFollower => self.delete(&self.follower, None),
@@ -188,7 +195,8 @@ impl Victim<'_> {
                 self.wait_missed();
                 primary.network().join_with(follower.network());
             }
-            FillPrimary => self.fill(&self.primary, || {}),
+            // Until the reconciler has noticed, too: what it does then is part of this fault and not of the next one.
+            FillPrimary => self.fill(&self.primary, || self.wait_missed()),
             FillFollower => self.fill(&self.follower, || self.load.wait_more(3)),
             FillFollowerAndKill => self.fill(&self.follower, || {
                 follower.kill9();

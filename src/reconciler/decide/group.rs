@@ -204,16 +204,26 @@ fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
     };
     let in_view = |m: &&Member| sees(survivor, m) && sees(m, survivor);
     let stay: Vec<&Member> = reachable.iter().copied().filter(in_view).collect();
-    let rest = s.members.len() - stay.len();
-    let stopped = s.members.iter().filter(|m| m.stopped && !stay.iter().any(|stays| stays.name == m.name)).count();
+    let missing = s.members.iter().filter(|m| !stay.iter().any(|stays| stays.name == m.name));
+    let (gone, rest): (Vec<&Member>, Vec<&Member>) = missing.partition(|m| m.stopped || has_left(survivor, m));
     // A member of its view that is none of the cluster's can't be proven to be stopped.
     let strangers = s.members.len() < view(survivor).len();
-    if stopped < rest || strangers {
+    if !rest.is_empty() || strangers {
+        let (missing, gone) = (gone.len() + rest.len(), gone.len());
         let why =
-            format!("the group has no majority; {rest} members are missing, {stopped} of them proven to be stopped");
+            format!("the group has no majority; {missing} members are missing, {gone} of them proven to be stopped");
         return Plan::idle(Phase::Waiting, why);
     }
     let names = stay.iter().map(|m| m.name.clone()).collect();
     let action = Action::ForceMembers { member: survivor.name.clone(), stay: names };
     Plan::of(Phase::Changing, "the group has no majority, and every missing member is proven to be stopped", [action])
+}
+
+/// Its server has been started again since it was a member: it says that it is in no group, the survivor has lost it and has
+/// all that it has. (A view that counts it among the living is newer than its own word: it has just joined.)
+fn has_left(survivor: &Member, member: &Member) -> bool {
+    let (Some(lives), Some(answer)) = (survivor.answer(), member.answer()) else { return false };
+    let is_lost = |m: &GroupMember| m.uuid == answer.uuid && m.state == MemberState::Unreachable;
+    let is_out = matches!(answer.group_state(), MemberState::Offline | MemberState::Error);
+    is_out && answer.is_fenced() && view(survivor).iter().any(is_lost) && answer.has().subtract(&lives.has()).is_empty()
 }

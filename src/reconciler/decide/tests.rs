@@ -13,7 +13,7 @@
 //! | 9 candidates without an order | `row_9_…` | reconcile_set `candidates_that_cant_be_ordered_are_a_persons` |
 //! | 10 pod is deleted, Switchover | `row_10_…`, `changes` | reconcile_kubernetes `a_set_…`, `walk_a_set`; reconcile_set `switchovers_…` |
 //! | 11 all down | `row_11_…` | reconcile_set `too_few_to_prove_it_and_all_down`; reconcile_group |
-//! | 12 group without a majority | `group` | reconcile_group `what_a_group_is_not_helped_out_of`: not forced. Forced only here: a pod of a StatefulSet that has ended gets a successor, and a listed server is never proven to have stopped |
+//! | 12 group without a majority | `group` | reconcile_group `a_group_is_founded_kept_and_moved`: forced, two of three came back outside of it; `what_a_group_is_not_helped_out_of`: not forced. Pods that have ended for good only here: those of a StatefulSet get successors |
 //! | 13 more than one group | `group` | reconcile_group `what_a_group_is_not_helped_out_of` |
 #![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 

@@ -80,6 +80,7 @@ const OURS: &[&str] = &[
     "group_replication_bootstrap_group",
     "group_replication_single_primary_mode",
     "group_replication_force_members",
+    "group_replication_ssl_mode",
 ];
 
 /// The option file of all members.
@@ -91,9 +92,18 @@ pub fn my_cnf(cluster: &MysqlCluster) -> String {
         line("innodb-buffer-pool-size", &bytes.to_string());
     }
     if spec.tls.secret_name.is_some() {
-        for (option, file) in [("ssl-ca", "ca.crt"), ("ssl-cert", "tls.crt"), ("ssl-key", "tls.key")] {
-            line(option, &format!("/etc/holdfast/tls/{file}"));
+        // What a member is to others as a server; with mtls also what it is to them as a client, when it copies their data.
+        let prefixes: &[&str] =
+            if spec.tls.mtls { &["", "loose-clone_", "loose-group_replication_recovery_"] } else { &[""] };
+        for prefix in prefixes {
+            for (option, file) in [("ssl_ca", "ca.crt"), ("ssl_cert", "tls.crt"), ("ssl_key", "tls.key")] {
+                line(&format!("{prefix}{option}"), &format!("/etc/holdfast/tls/{file}"));
+            }
         }
+    }
+    if spec.tls.mtls {
+        // Between the members of a group both ends show the server's certificate.
+        line("loose-group_replication_ssl_mode", "VERIFY_CA");
     }
     if spec.topology == TopologyKind::Group {
         line("loose-group_replication_member_expel_timeout", "0");
@@ -126,9 +136,6 @@ pub fn problems(spec: &MysqlClusterSpec) -> Vec<String> {
     }
     if quantity(&spec.storage.size).is_none_or(|bytes| bytes == 0) {
         all.push("storage.size is no size".to_owned());
-    }
-    if spec.tls.mtls {
-        all.push("tls.mtls is not there yet".to_owned());
     }
     all
 }

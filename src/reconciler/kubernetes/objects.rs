@@ -131,7 +131,8 @@ impl Owned<'_> {
                 "--run",
                 "/run/holdfast",
             ];
-            let args: Vec<&str> = common.iter().chain(more).copied().collect();
+            let mtls: &[&str] = if spec.tls.mtls { &["--mtls"] } else { &[] };
+            let args: Vec<&str> = common.iter().chain(mtls).chain(more).copied().collect();
             json!({ "name": name, "image": image, "securityContext": closed(), "args": args,
                 "env": [from("POD_NAME", "metadata.name"), from("POD_IP", "status.podIP")],
                 "volumeMounts": [data, run, mount("config", "/etc/holdfast/config"), mount("accounts", "/etc/holdfast/accounts")] })

@@ -89,6 +89,7 @@ pub async fn accounts(shared: &Shared, cluster: &MysqlCluster) -> Result<Access,
         replication: Replication {
             user: user(REPLICATION).into(),
             password: String::from_utf8_lossy(&replication).into(),
+            certified: cluster.spec.tls.mtls,
         },
         deadline: DEADLINE,
     })

@@ -41,9 +41,10 @@ impl Authority {
         self.sign(&client)
     }
 
-    /// A server's, valid until the first day of that year.
+    /// A server's, good for clients, too, and valid until the first day of that year.
     pub fn server(&self, name: &str, year: i32) -> Identity {
         let mut server = of_server(name);
+        server.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         server.not_after = rcgen::date_time_ymd(year, 1, 1);
         self.sign(&server)
     }
