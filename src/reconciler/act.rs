@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Limit of one step, but for those that copy data or join a group. Stopping the receiver of a frozen source takes 2 s.
 const STEP: Duration = Duration::from_secs(10);
-/// Limit of joining or founding a group.
+/// Limit of joining, founding or forcing a group.
 const JOIN: Duration = Duration::from_secs(120);
 /// Limit of a clone.
 const CLONE: Duration = Duration::from_secs(6 * 3600);
@@ -72,7 +72,7 @@ impl Actor<'_> {
     pub async fn act(&self, action: &Action) -> Result<(), ActError> {
         let limit = match action {
             Action::Clone { .. } => CLONE,
-            Action::Join { .. } | Action::Bootstrap { .. } => JOIN,
+            Action::Join { .. } | Action::Bootstrap { .. } | Action::ForceMembers { .. } => JOIN,
             _ => STEP,
         };
         match tokio::time::timeout(limit, self.try_act(action)).await {
@@ -225,6 +225,8 @@ impl Actor<'_> {
     async fn join(&self, server: &mut Session) -> Result<(), ActError> {
         let Replicate { user, password } = self.replicate();
         run(server, "STOP GROUP_REPLICATION").await?;
+        // Left by somebody who died while he forced the members, it keeps the server from ever joining again.
+        run(server, "SET GLOBAL group_replication_force_members=''").await?;
         // Members move; whom it is told when it joins is where they are now.
         let seeds = quoted(&self.group_addresses().await.join(","));
         run(server, &format!("SET GLOBAL group_replication_group_seeds={seeds}")).await?;

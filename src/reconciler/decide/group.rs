@@ -15,8 +15,10 @@ pub(super) fn decide(s: &Snapshot) -> Plan {
         return Plan::idle(Phase::Waiting, "no member answers");
     }
     let active: Vec<&Member> = reachable.iter().copied().filter(|m| is_active(s, m)).collect();
-    let Some(first) = active.first() else { return without_quorum(s, &reachable) };
-    if active.iter().any(|other| !sees(other, first) || !sees(first, other)) {
+    if active.is_empty() {
+        return without_quorum(s, &reachable);
+    }
+    if !are_one_group(&active) {
         let why = "more than one group is active: a person must choose which to keep";
         return Plan::idle(Phase::Person, why);
     }
@@ -39,6 +41,19 @@ fn sees(member: &Member, other: &Member) -> bool {
     let other = uuid(other);
     let alive = |m: &GroupMember| matches!(m.state, MemberState::Online | MemberState::Recovering);
     view(member).iter().any(|m| Some(m.uuid) == other && alive(m))
+}
+
+/// Do all of them belong together? Two that have lost sight of each other do if somebody sees both: the group settles that by
+/// itself.
+fn are_one_group(active: &[&Member]) -> bool {
+    let (mut reached, mut rest): (Vec<&Member>, Vec<&Member>) = (Vec::new(), active.to_vec());
+    let mut next = rest.pop();
+    while let Some(member) = next {
+        reached.push(member);
+        let seen = |other: &&Member| reached.iter().any(|one| sees(one, other) && sees(other, one));
+        next = rest.iter().position(seen).map(|at| rest.swap_remove(at));
+    }
+    rest.is_empty()
 }
 
 /// ONLINE by its own word, and a majority of its view, itself included, says the same of it. Its own word alone proves

@@ -11,7 +11,8 @@
 //!
 //! Two loops per cluster. The engine ([`crate::reconciler::engine`]) has the servers and the status for itself, and decides as
 //! it does without Kubernetes; its `place` is where it reads and writes. Upkeep never touches a server or the status: it
-//! applies [`objects`], and when it needs the primary elsewhere (a pod must go) it says so on the pod, and waits.
+//! applies [`objects`], and when it needs the primary elsewhere (a pod must go) it says so on the pod, and waits. An external
+//! cluster has the same loops, and pods from a watch of its own (`members`); nothing is planned for it, nothing applied.
 //!
 //! While the API server is away nothing can be claimed, so roles freeze.
 

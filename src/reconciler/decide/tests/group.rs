@@ -123,6 +123,11 @@ fn two_groups_are_for_a_person() {
 }
 
 #[test]
+fn two_that_have_lost_sight_of_each_other_are_one_group_while_the_third_sees_both() {
+    check(&of_views("PuS", "uSS", "PSS"), Phase::Degraded, &["unlabel b"]);
+}
+
+#[test]
 fn the_primary_of_a_group_is_moved_by_the_group() {
     let mut s = of_views("PSS", "PSS", "PSS");
     s.wishes.switchover = Some(Switchover { target: Some(named('c')) });
