@@ -60,10 +60,11 @@ fn a_group_is_founded_kept_and_moved() {
     reconciler.wait_log("the group has no majority; 2 members are missing, 0 of them proven to be stopped");
     [next, other].iter().for_each(|lost| servers[*lost].start_again());
     reconciler.wait_log("the group has no majority, and every missing member is proven to be stopped");
-    // In the middle of it.
+    // In the middle of it. It may take the server a minute.
     reconciler.kill9();
     reconciler.run();
-    load.wait_more(5);
+    let before: u64 = load.writes().iter().sum();
+    until("clients write again", 2 * SOON, || load.writes().iter().sum::<u64>() > before + 5);
     assert_eq!(wait_ready(&reconciler, &servers), third, "the one that was left");
     // Nothing of that keeps it from joining again.
     servers[third].freeze();
