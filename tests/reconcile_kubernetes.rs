@@ -625,12 +625,13 @@ fn walk_a_set() {
 
     let moved = |old: &str| bed.primary("set") != old && bed.is_whole("set");
     // A server that is back before the second of many short lives simply goes on: it stays away until it has been replaced.
+    let lost = bed.pod(&to);
     let lose = || {
-        bed.pod(&to).restart(false);
-        bed.pod(&to).kill9();
+        lost.restart(false);
+        lost.kill9();
     };
     let replaced = || {
-        bed.pod(&to).restart(bed.settled("set").is_some_and(|now| now != to));
+        lost.restart(bed.settled("set").is_some_and(|now| now != to));
         moved(&to)
     };
     all.extend(walk::walk(&bed, "a failover", lose, replaced));

@@ -7,7 +7,7 @@ use super::semisync::{NOT_ORDERED, claim, fence, most_advanced, no_room, settle_
 use crate::reconciler::action::{Action, Phase, Plan};
 use crate::reconciler::snapshot::{Answer, GroupMember, Member, Snapshot};
 use crate::topology::report::MemberState;
-use crate::types::{Role, Uuid};
+use crate::types::{GtidSet, Role, Uuid};
 
 pub(super) fn decide(s: &Snapshot) -> Plan {
     let reachable: Vec<&Member> = s.members.iter().filter(|m| m.answer().is_some()).collect();
@@ -220,7 +220,13 @@ fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
     let in_view = |m: &&Member| sees(survivor, m) && sees(m, survivor);
     let stay: Vec<&Member> = reachable.iter().copied().filter(in_view).collect();
     let missing = s.members.iter().filter(|m| !stay.iter().any(|stays| stays.name == m.name));
-    let (gone, rest): (Vec<&Member>, Vec<&Member>) = missing.partition(|m| m.stopped || has_left(survivor, m));
+    let (gone, rest): (Vec<&Member>, Vec<&Member>) =
+        missing.partition(|m| m.stopped || has_left(survivor, m) && lacks(survivor, m).is_empty());
+    if let Some(ahead) = rest.iter().find(|m| has_left(survivor, m)) {
+        let (name, more) = (&ahead.name, lacks(survivor, ahead));
+        let why = format!("the group has no majority, and {name} left it with what {} lacks: {more}", survivor.name);
+        return Plan::idle(Phase::Person, why);
+    }
     // A member of its view that is none of the cluster's can't be proven to be stopped.
     let strangers = s.members.len() < view(survivor).len();
     if !rest.is_empty() || strangers {
@@ -234,11 +240,17 @@ fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
     Plan::of(Phase::Changing, "the group has no majority, and every missing member is proven to be stopped", [action])
 }
 
-/// Its server has been started again since it was a member: it says that it is in no group, the survivor has lost it and has
-/// all that it has. (A view that counts it among the living is newer than its own word: it has just joined.)
+/// Its server has been started again since it was a member: it says that it is in no group, and the survivor has lost it. (A view
+/// that counts it among the living is newer than its own word: it has just joined.)
 fn has_left(survivor: &Member, member: &Member) -> bool {
-    let (Some(lives), Some(answer)) = (survivor.answer(), member.answer()) else { return false };
+    let Some(answer) = member.answer() else { return false };
     let is_lost = |m: &GroupMember| m.uuid == answer.uuid && m.state == MemberState::Unreachable;
     let is_out = matches!(answer.group_state(), MemberState::Offline | MemberState::Error);
-    is_out && answer.is_fenced() && view(survivor).iter().any(is_lost) && answer.has().subtract(&lives.has()).is_empty()
+    is_out && answer.is_fenced() && view(survivor).iter().any(is_lost)
+}
+
+/// What the other has and the survivor does not.
+fn lacks(survivor: &Member, other: &Member) -> GtidSet {
+    let has = |member: &Member| member.answer().map(Answer::has).unwrap_or_default();
+    has(other).subtract(&has(survivor))
 }
