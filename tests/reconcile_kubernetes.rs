@@ -17,8 +17,12 @@ mod faults;
 mod medians;
 #[path = "simulation/rng.rs"]
 mod rng;
+#[path = "reconcile_kubernetes/upkeep.rs"]
+mod upkeep;
 #[path = "reconcile_kubernetes/walk.rs"]
 mod walk;
+#[path = "reconcile_kubernetes/walks.rs"]
+mod walks;
 
 use bed::{Bed, NAMESPACE, SOON};
 use k8s_openapi::jiff::Timestamp;
@@ -151,7 +155,7 @@ fn a_set_keeps_every_acknowledged_write() {
     certificates::serve_until(&bed, 2040);
     certificates::members_show_theirs(&bed, "set");
     assert_eq!(bed.primary("alone"), "alone-mysql-0");
-    volumes_grow(&bed, &alone);
+    upkeep::volumes_grow(&bed, &alone);
     let proxy = proxy_of(&bed, "set");
     let load = Load::start(proxy.port(), 6);
     a_word_changes_nothing_of_a_healthy_primary(&bed);
@@ -222,7 +226,7 @@ fn a_set_keeps_every_acknowledged_write() {
     ] {
         assert!(counted.contains(line), "{counted}");
     }
-    let mut wrong = moved_and_updated(&bed, &load, &spec);
+    let mut wrong = upkeep::moved_and_updated(&bed, &load, &spec);
     wrong["mysqlConf"]["gtid-mode"] = json!("OFF");
     bed.apply("set", &wrong);
     bed.wait("set", "is refused", || {
@@ -316,30 +320,6 @@ fn is_complete(bed: &Bed, cluster: &str, operation: &str) -> bool {
     status["phase"] == "Complete" && bed.is_whole(cluster)
 }
 
-/// One that can't apply what it receives is not read from until it has.
-fn a_late_follower_loses_its_label(bed: &Bed, spec: &mut Value) {
-    spec["maxLagSeconds"] = json!(2);
-    bed.apply("set", spec);
-    bed.wait_ready("set");
-    let late = another(bed, "set");
-    let line = || {
-        let members = bed.status("set")["members"].as_array().cloned().unwrap_or_default();
-        members.into_iter().find(|member| member["name"] == *late).unwrap_or_default()
-    };
-    std::thread::scope(|scope| {
-        let lock = "FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600) AS asleep";
-        scope.spawn(|| bed.sql("set", &late, lock));
-        bed.wait("set", "reads from one follower only", || bed.followers("set") == 1);
-        bed.wait("set", "says how late it is", || line()["lagSeconds"].as_u64() >= Some(2));
-        let asleep =
-            "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE 'SELECT SLEEP%'";
-        let id = bed.sql("set", &late, asleep)[0][0].clone();
-        bed.sql("set", &late, &format!("KILL {id}"));
-    });
-    bed.wait("set", "reads from both", || bed.followers("set") == 2);
-    bed.wait_ready("set");
-}
-
 /// The reconciler and the proxy don't reach the primary, its replicas do: it is alive, and nobody takes over.
 fn a_primary_that_only_the_reconciler_does_not_reach(bed: &Bed) {
     let (primary, term) = (bed.primary("set"), bed.status("set")["term"].clone());
@@ -366,138 +346,6 @@ fn operate(bed: &Bed, name: &str, spec: &Value) {
         assert_ne!(status["phase"], "Failed", "{status:#}");
         status["phase"] == "Complete"
     });
-}
-
-/// A volume becomes larger under the server that uses it; what can't be is said, and holds nothing else up.
-fn volumes_grow(bed: &Bed, spec: &Value) {
-    let with = |size: &str| {
-        let mut spec = spec.clone();
-        spec["storage"]["size"] = json!(size);
-        spec
-    };
-    let rolled_out = |reason: &str| {
-        let all = bed.object("myc", "alone");
-        let read = all["status"]["observedGeneration"] == all["metadata"]["generation"];
-        read && bed.condition("alone", "RolledOut")["reason"] == reason
-    };
-    let template = || {
-        bed.object("sts", "alone-mysql")["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
-            .clone()
-    };
-    bed.wait("alone", "is rolled out", || rolled_out("RolledOut"));
-    let (uid, pid) = (bed.pod("alone-mysql-0").uid().to_owned(), bed.pod("alone-mysql-0").pid());
-
-    bed.apply("alone", &with("2Gi"));
-    bed.wait("alone", "has larger volumes", || rolled_out("RolledOut") && template() == "2Gi");
-    let asked = bed.object("pvc", "data-alone-mysql-0")["spec"]["resources"]["requests"]["storage"].clone();
-    assert_eq!(asked, "2Gi");
-    let owner = bed.object("pod", "alone-mysql-0")["metadata"]["ownerReferences"][0]["uid"].clone();
-    assert_eq!(owner, bed.object("sts", "alone-mysql")["metadata"]["uid"], "the new one has taken the pod");
-    assert_eq!((bed.pod("alone-mysql-0").uid(), bed.pod("alone-mysql-0").pid()), (&*uid, pid), "it never stopped");
-
-    // Less, and a class that doesn't grow: said, and everything else goes on.
-    bed.plane.kubectl(&["patch", "storageclass", "grows", "-p", r#"{"allowVolumeExpansion":false}"#]).unwrap();
-    let mut wrong = with("1Gi");
-    for (size, words) in [("1Gi", "can't become less"), ("3Gi", "can't become larger")] {
-        wrong["storage"]["size"] = json!(size);
-        bed.apply("alone", &wrong);
-        bed.wait("alone", "says that it can't be", || {
-            let told = bed.condition("alone", "RolledOut")["message"].clone();
-            rolled_out("VolumesRefused") && told.as_str().is_some_and(|told| told.contains(words))
-        });
-    }
-    wrong["mysqlConf"]["max-connections"] = json!("121");
-    bed.apply("alone", &wrong);
-    let has = || bed.sql("alone", "alone-mysql-0", "SELECT @@max_connections") == [["121"]];
-    bed.wait("alone", "has the option", || bed.pods("alone").len() == 1 && has());
-    bed.wait_ready("alone");
-    let events = bed.plane.kubectl(&["-n", NAMESPACE, "get", "events"]).unwrap();
-    assert!(events.contains("VolumesRefused"), "{events}");
-}
-
-fn claims(bed: &Bed) -> Vec<String> {
-    let listed = bed.plane.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).unwrap();
-    listed.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect()
-}
-
-/// The primary is moved, then another option reaches all, the primary last; the spec with that option.
-fn moved_and_updated(bed: &Bed, load: &Load, spec: &Value) -> Value {
-    let troubles = load.troubles();
-    let to = another(bed, "set");
-    operate(bed, "move", &json!({ "cluster": "set", "type": "Switchover", "target": to }));
-    assert_eq!(bed.settled("set"), Some(to));
-    let steps = bed.object("myo", "move")["status"]["steps"].clone();
-    assert_eq!((&steps[0]["name"], &steps[1]["name"]), (&json!("Begun"), &json!("Moved")));
-    bed.wait_ready("set");
-
-    let term = bed.status("set")["term"].as_u64().unwrap();
-    let mut other = spec.clone();
-    other["mysqlConf"]["max-connections"] = json!("120");
-    bed.apply("set", &other);
-    let has_it = |pod: &String| bed.sql("set", pod, "SELECT @@max_connections") == [["120"]];
-    bed.wait("set", "has the option everywhere", || bed.pods("set").len() == 3 && bed.pods("set").iter().all(has_it));
-    bed.wait_ready("set");
-    assert_eq!(bed.status("set")["term"], term + 1, "the primary moves once");
-    load.wait_more(5);
-    assert_eq!(load.troubles(), troubles, "no client notices");
-    other
-}
-
-#[test]
-#[ignore = "two minutes"]
-fn members_come_and_go_as_they_are_asked_to() {
-    let _alone = alone();
-    let bed = Bed::start();
-    let (_, tls) = certificates::make(&bed);
-    let mut spec = bed.create("set", &json!({ "topology": "semisync", "tls": tls }));
-    bed.wait_ready("set");
-    let proxy = proxy_of(&bed, "set");
-    let load = Load::start(proxy.port(), 4);
-
-    // The primary restarts alone; a follower gets other data and another identity.
-    let primary = bed.settled("set").unwrap();
-    let uid = bed.pod(&primary).uid().to_owned();
-    operate(&bed, "again", &json!({ "cluster": "set", "type": "Restart", "target": primary }));
-    assert_ne!(bed.pod(&primary).uid(), uid);
-    assert_ne!(bed.settled("set"), Some(primary.clone()), "it moved before");
-    bed.wait_ready("set");
-    let uuid = |pod: &str| bed.sql("set", pod, "SELECT @@server_uuid");
-    let before = uuid(&primary);
-    operate(&bed, "anew", &json!({ "cluster": "set", "type": "Reclone", "target": primary }));
-    assert_ne!(uuid(&primary), before);
-    bed.wait_ready("set");
-
-    // Fenced, the primary moves, and nobody gets in; let go, it follows.
-    let fenced = bed.settled("set").unwrap();
-    spec["fenced"] = json!([fenced]);
-    bed.apply("set", &spec);
-    bed.wait("set", "is moved off it", || bed.settled("set").is_some_and(|now| now != fenced));
-    bed.wait("set", "keeps it fenced", || {
-        bed.sql("set", &fenced, "SELECT @@offline_mode, @@super_read_only") == [["1", "1"]]
-    });
-    spec["fenced"] = json!([]);
-    bed.apply("set", &spec);
-    bed.wait_ready("set");
-    operate(&bed, "all", &json!({ "cluster": "set", "type": "Restart" }));
-    bed.wait_ready("set");
-
-    a_late_follower_loses_its_label(&bed, &mut spec);
-
-    // To five and back to two, the primary on the last of them.
-    spec["replicas"] = json!(5);
-    bed.apply("set", &spec);
-    bed.wait("set", "has five members", || bed.pods("set").len() == 5 && bed.followers("set") == 4);
-    operate(&bed, "up", &json!({ "cluster": "set", "type": "Switchover", "target": "set-mysql-4" }));
-    spec["replicas"] = json!(2);
-    bed.apply("set", &spec);
-    bed.wait("set", "has two members", || bed.pods("set").len() == 2 && bed.followers("set") == 1);
-    bed.wait_ready("set");
-    bed.wait("set", "has two claims", || claims(&bed) == ["data-set-mysql-0", "data-set-mysql-1"]);
-
-    let outcome = load.stop();
-    println!("scaled, restarted, recloned, fenced: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
-    nothing_lost(&bed, "set", &outcome);
-    assert_eq!(outcome.troubles, [], "no client notices any of it");
 }
 
 /// `cargo test --test reconcile_kubernetes failovers_are -- --include-ignored`
@@ -534,203 +382,4 @@ fn a_disk_that_was_full_is_not_full_for_ever() {
     bed.wait_whole("db");
     load.wait_more(5);
     nothing_lost(&bed, "db", &load.stop());
-}
-
-fn medians_of(topology: &str) {
-    let _alone = alone();
-    let bed = Bed::start();
-    bed.create("db", &json!({ "topology": topology, "autoReclone": true }));
-    bed.wait_ready("db");
-    let proxy = proxy_of(&bed, "db");
-    medians::measure(&bed, topology, &proxy);
-}
-
-/// `cargo test --release --test reconcile_kubernetes medians -- --include-ignored --nocapture`
-#[test]
-#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
-fn medians_of_a_set() {
-    medians_of("semisync");
-}
-
-/// The same.
-#[test]
-#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
-fn medians_of_a_group() {
-    medians_of("group");
-}
-
-/// As many random faults as HOLDFAST_ROUNDS says.
-fn random_faults(topology: &str, rounds: u64) {
-    let _alone = alone();
-    let bed = Bed::start_with(Some(600));
-    let replicas = if topology == "standalone" { 1 } else { 3 };
-    bed.create("db", &json!({ "topology": topology, "autoReclone": true, "replicas": replicas }));
-    bed.wait_ready("db");
-    let proxy = proxy_of(&bed, "db");
-    let load = Load::start(proxy.port(), 4);
-    let rounds = std::env::var("HOLDFAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(rounds);
-    faults::random(&bed, ("db", topology), &load, rounds);
-    let outcome = load.stop();
-    println!("{rounds} faults, {topology}: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
-    nothing_lost(&bed, "db", &outcome);
-    one_writer_per_term(&bed, "db");
-    story_is_whole(&bed, "db");
-}
-
-/// `HOLDFAST_ROUNDS=100 cargo test --test reconcile_kubernetes hundred_random_faults_in_a_set -- --include-ignored --nocapture`
-#[test]
-#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
-fn a_hundred_random_faults_in_a_set() {
-    random_faults("semisync", 100);
-}
-
-/// The same with `hundred_random_faults_in_a_group`.
-#[test]
-#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
-fn a_hundred_random_faults_in_a_group() {
-    random_faults("group", 100);
-}
-
-/// The same with `hundred_random_faults_alone`: nobody takes over, but what was acknowledged is there when it is back.
-#[test]
-#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
-fn a_hundred_random_faults_alone() {
-    random_faults("standalone", 100);
-}
-
-/// Every kind of step that a set's reconciler takes, and a death behind each of them (see `walk`). Not here: what `walk_a_group`
-/// has, and ForceMembers, which needs members that are proven to be stopped for good: pods of a StatefulSet never are.
-///
-/// `cargo test --test reconcile_kubernetes walk_a -- --include-ignored --nocapture`
-#[test]
-#[ignore = "ten minutes"]
-fn walk_a_set() {
-    let _alone = alone();
-    let bed = Bed::start();
-    let mut all = std::collections::BTreeSet::new();
-    let mut spec =
-        json!({ "topology": "semisync", "autoReclone": true, "storage": { "class": "grows", "size": "1Gi" } });
-    (0..4).for_each(|n| bed.volume(&format!("volume-{n}"), "grows", "1Gi"));
-    let whole = || bed.is_whole("set");
-    let mut begun = spec.clone();
-    all.extend(walk::walk(&bed, "a set is made", || begun = bed.create("set", &spec), whole));
-    spec = begun;
-    let proxy = proxy_of(&bed, "set");
-    let load = Load::start(proxy.port(), 4);
-
-    let to = another(&bed, "set");
-    let move_it = json!({ "cluster": "set", "type": "Switchover", "target": to });
-    all.extend(walk::walk(&bed, "a switchover", || bed.ask("move", &move_it), || is_complete(&bed, "set", "move")));
-    assert_eq!(bed.primary("set"), to);
-
-    let moved = |old: &str| bed.primary("set") != old && bed.is_whole("set");
-    // A server that is back before the second of many short lives simply goes on: it stays away until it has been replaced.
-    let lost = bed.pod(&to);
-    let lose = || {
-        lost.restart(false);
-        lost.kill9();
-    };
-    let replaced = || {
-        lost.restart(bed.settled("set").is_some_and(|now| now != to));
-        moved(&to)
-    };
-    all.extend(walk::walk(&bed, "a failover", lose, replaced));
-    let old = bed.primary("set");
-    let delete = || bed.plane.delete_pod(NAMESPACE, &old, None);
-    all.extend(walk::walk(&bed, "the primary's pod is deleted", delete, || moved(&old)));
-
-    let (errant, uuid) = (another(&bed, "set"), |pod: &str| bed.sql("set", pod, "SELECT @@server_uuid"));
-    let before = uuid(&errant);
-    let write = || drop(bed.sql("set", &errant, "SET GLOBAL super_read_only=OFF; CREATE DATABASE errant"));
-    let renewed = || !uuid(&errant).is_empty() && uuid(&errant) != before && bed.is_whole("set");
-    all.extend(walk::walk(&bed, "an errant member", write, renewed));
-
-    let rolled_out = |replicas: usize| {
-        let read = bed.object("myc", "set");
-        read["status"]["observedGeneration"] == read["metadata"]["generation"]
-            && bed.condition("set", "RolledOut")["status"] == "True"
-            && bed.pods("set").len() == replicas
-            && bed.is_whole("set")
-    };
-    spec["mysqlConf"]["max-connections"] = json!("120");
-    all.extend(walk::walk(&bed, "another option", || bed.apply("set", &spec), || rolled_out(3)));
-    spec["storage"]["size"] = json!("2Gi");
-    all.extend(walk::walk(&bed, "larger volumes", || bed.apply("set", &spec), || rolled_out(3)));
-    spec["replicas"] = json!(4);
-    all.extend(walk::walk(&bed, "one more", || bed.apply("set", &spec), || rolled_out(4)));
-    operate(&bed, "top", &json!({ "cluster": "set", "type": "Switchover", "target": "set-mysql-3" }));
-    spec["replicas"] = json!(2);
-    let left = ["data-set-mysql-0", "data-set-mysql-1"];
-    let gone = || rolled_out(2) && claims(&bed) == left;
-    all.extend(walk::walk(&bed, "two fewer", || bed.apply("set", &spec), gone));
-
-    let outcome = load.stop();
-    println!("a set, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
-    nothing_lost(&bed, "set", &outcome);
-    one_writer_per_term(&bed, "set");
-    story_is_whole(&bed, "set");
-    covers(&all, &SET_STEPS);
-}
-
-/// What a walk through a set has to have seen.
-const SET_STEPS: [&str; 24] = [
-    "claim ",
-    "settle ",
-    "record_acks",
-    "announce ",
-    "label ",
-    "unlabel ",
-    "fence ",
-    "stop_receiver ",
-    "catch_up ",
-    "promote ",
-    "acks ",
-    "follow ",
-    "begin clone ",
-    "renew ",
-    "accounts ",
-    "apply ConfigMap",
-    "apply Service",
-    "apply PodDisruptionBudget",
-    "apply StatefulSet",
-    "mark ",
-    "replace ",
-    "delete claim ",
-    "grow claim ",
-    "remake ",
-];
-
-fn covers(all: &std::collections::BTreeSet<String>, wanted: &[&str]) {
-    let missing = wanted.iter().filter(|words| !all.iter().any(|step| step.starts_with(**words)));
-    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new(), "{all:#?}");
-}
-
-/// The same for what only groups have.
-#[test]
-#[ignore = "ten minutes"]
-fn walk_a_group() {
-    let _alone = alone();
-    let bed = Bed::start();
-    let mut all = std::collections::BTreeSet::new();
-    let whole = || bed.is_whole("ring");
-    let make = || drop(bed.create("ring", &json!({ "topology": "group", "autoReclone": true })));
-    all.extend(walk::walk(&bed, "a group is made", make, whole));
-    let proxy = proxy_of(&bed, "ring");
-    let load = Load::start(proxy.port(), 4);
-
-    let to = another(&bed, "ring");
-    let move_it = json!({ "cluster": "ring", "type": "Switchover", "target": to });
-    all.extend(walk::walk(&bed, "a switchover", || bed.ask("move", &move_it), || is_complete(&bed, "ring", "move")));
-    assert_eq!(bed.primary("ring"), to);
-    let moved = || bed.primary("ring") != to && bed.is_whole("ring");
-    all.extend(walk::walk(&bed, "a failover", || bed.pod(&to).kill9(), moved));
-    let kill_all = || bed.pods("ring").iter().for_each(|pod| bed.pod(pod).kill9());
-    all.extend(walk::walk(&bed, "all are killed", kill_all, whole));
-
-    let outcome = load.stop();
-    println!("a group, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
-    nothing_lost(&bed, "ring", &outcome);
-    one_writer_per_term(&bed, "ring");
-    story_is_whole(&bed, "ring");
-    covers(&all, &["claim ", "bootstrap ", "begin join ", "elect ", "announce ", "unlabel ", "label ", "settle "]);
 }

@@ -3,6 +3,7 @@
 use super::bed::{Bed, NAMESPACE};
 use super::proxy::Load;
 use super::rng::{Rng, told_seed};
+use super::{alone, nothing_lost, one_writer_per_term, proxy_of, story_is_whole};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -273,7 +274,7 @@ fn nothing_lost_yet(bed: &Bed, cluster: &str, load: &Load) {
 }
 
 /// So many faults, one after the other.
-pub fn random(bed: &Bed, (cluster, topology): (&str, &str), load: &Load, rounds: u64) {
+fn random(bed: &Bed, (cluster, topology): (&str, &str), load: &Load, rounds: u64) {
     let seed = told_seed();
     let mut chance = Rng::new(seed);
     let mut seen: BTreeMap<Fault, u64> = BTreeMap::new();
@@ -291,11 +292,50 @@ pub fn random(bed: &Bed, (cluster, topology): (&str, &str), load: &Load, rounds:
             bed.wait_whole(cluster);
             load.wait_more(3);
             nothing_lost_yet(bed, cluster, load);
-            super::one_writer_per_term(bed, cluster);
+            one_writer_per_term(bed, cluster);
         }));
         assert!(done.is_ok(), "round {round}, {fault:?}, HOLDFAST_SEED={seed}, seen {seen:?}\n{}", bed.log());
         println!("{round}: {fault:?}: whole again after {:?}, term {}", began.elapsed(), bed.status(cluster)["term"]);
         *seen.entry(fault).or_default() += 1;
     }
     println!("{rounds} faults, HOLDFAST_SEED={seed}: {seen:?}");
+}
+
+/// As many random faults as HOLDFAST_ROUNDS says.
+fn random_faults(topology: &str, rounds: u64) {
+    let _alone = alone();
+    let bed = Bed::start_with(Some(600));
+    let replicas = if topology == "standalone" { 1 } else { 3 };
+    bed.create("db", &json!({ "topology": topology, "autoReclone": true, "replicas": replicas }));
+    bed.wait_ready("db");
+    let proxy = proxy_of(&bed, "db");
+    let load = Load::start(proxy.port(), 4);
+    let rounds = std::env::var("HOLDFAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(rounds);
+    random(&bed, ("db", topology), &load, rounds);
+    let outcome = load.stop();
+    println!("{rounds} faults, {topology}: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);
+    nothing_lost(&bed, "db", &outcome);
+    one_writer_per_term(&bed, "db");
+    story_is_whole(&bed, "db");
+}
+
+/// `HOLDFAST_ROUNDS=100 cargo test --test reconcile_kubernetes hundred_random_faults_in_a_set -- --include-ignored --nocapture`
+#[test]
+#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
+fn a_hundred_random_faults_in_a_set() {
+    random_faults("semisync", 100);
+}
+
+/// The same with `hundred_random_faults_in_a_group`.
+#[test]
+#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
+fn a_hundred_random_faults_in_a_group() {
+    random_faults("group", 100);
+}
+
+/// The same with `hundred_random_faults_alone`: nobody takes over, but what was acknowledged is there when it is back.
+#[test]
+#[ignore = "half an hour; HOLDFAST_ROUNDS says how many, HOLDFAST_SEED which"]
+fn a_hundred_random_faults_alone() {
+    random_faults("standalone", 100);
 }

@@ -6,6 +6,7 @@
 use super::bed::{Bed, SOON};
 use super::proxy::{Client, Proxy};
 use super::testbed::until;
+use super::{alone, proxy_of};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use std::collections::HashMap;
@@ -138,7 +139,7 @@ fn errors(writes: &[Write], rounds: &[Round]) -> HashMap<u16, usize> {
 }
 
 /// As many kills and as many switchovers as HOLDFAST_ROUNDS says, 10 if it says nothing; prints what they cost.
-pub fn measure(bed: &Bed, topology: &str, proxy: &Proxy) {
+fn measure(bed: &Bed, topology: &str, proxy: &Proxy) {
     let rounds: usize = std::env::var("HOLDFAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10);
     let writers = Writers::start(proxy.port());
     let all = Rounds { bed, proxy, writers: &writers };
@@ -192,4 +193,27 @@ pub fn measure(bed: &Bed, topology: &str, proxy: &Proxy) {
     );
     assert_eq!(lost, 0, "every acknowledged write is there");
     assert_eq!(errors(&writes, &switches), HashMap::new(), "nobody notices a switchover");
+}
+
+fn medians_of(topology: &str) {
+    let _alone = alone();
+    let bed = Bed::start();
+    bed.create("db", &json!({ "topology": topology, "autoReclone": true }));
+    bed.wait_ready("db");
+    let proxy = proxy_of(&bed, "db");
+    measure(&bed, topology, &proxy);
+}
+
+/// `cargo test --release --test reconcile_kubernetes medians -- --include-ignored --nocapture`
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_set() {
+    medians_of("semisync");
+}
+
+/// The same.
+#[test]
+#[ignore = "some minutes; HOLDFAST_ROUNDS says how many rounds"]
+fn medians_of_a_group() {
+    medians_of("group");
 }

@@ -1,20 +1,5 @@
 //! Each row of the table, by hand-made snapshots. One letter per member: a, b, c; `a` is the recorded primary of term 4.
-//!
-//! | row | here | on real servers (files of tests/) |
-//! | --- | --- | --- |
-//! | 1 primary unreachable, nobody receives | `row_1_…` | reconcile_set `killed_primaries_…`, `a_frozen_primary_…`, `too_few_to_prove_it_and_all_down`; reconcile_kubernetes |
-//! | 2 somebody still receives from it | `row_2_…` | reconcile_kubernetes `a_set_…`: only the reconciler is cut off from it |
-//! | 3 commits wait for acknowledgements | `row_3_…` | reconcile_set `commits_that_wait_…`, `preferred_waits_for_fewer_…` |
-//! | 4 recorded primary is read-only | `row_4_…` | reconcile_set `a_reconciler_that_dies_in_the_middle_of_a_failover`; every restart of a standalone server |
-//! | 5 two writable servers | `row_5_…` | reconcile_set `a_frozen_primary_is_replaced_and_fenced_when_it_resumes` |
-//! | 6 replica writable, stopped, astray | `row_6_…` | reconcile_set `errant_and_empty_servers`, `commits_that_wait_…` |
-//! | 7 empty, or left behind | `row_7_…` | reconcile_set `errant_and_empty_servers` |
-//! | 8 errant transactions | `row_8_…` | the same |
-//! | 9 candidates without an order | `row_9_…` | reconcile_set `candidates_that_cant_be_ordered_are_a_persons` |
-//! | 10 pod is deleted, Switchover | `row_10_…`, `changes` | reconcile_kubernetes `a_set_…`, `walk_a_set`; reconcile_set `switchovers_…` |
-//! | 11 all down | `row_11_…` | reconcile_set `too_few_to_prove_it_and_all_down`; reconcile_group |
-//! | 12 group without a majority | `group` | reconcile_group `a_group_is_founded_kept_and_moved`: forced, two of three came back outside of it; `what_a_group_is_not_helped_out_of`: not forced. Pods that have ended for good only here: those of a StatefulSet get successors |
-//! | 13 more than one group | `group` | reconcile_group `what_a_group_is_not_helped_out_of` |
+//! Which test on real servers each row has stands in `tests/reconcile_set.rs`.
 #![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod candidates;
