@@ -178,6 +178,22 @@ pub fn anothers_labels_are_read(bed: &Bed) {
     called(primary, "primary");
     bed.wait_ready("theirs");
 
+    // Its operator rotates the password.
+    for pod in &pods {
+        let alter =
+            "SET sql_log_bin=0; SET GLOBAL super_read_only=OFF; ALTER USER holdfast_probe@'%' IDENTIFIED BY 'rotated'";
+        let closed = if pod == primary { "" } else { "; SET GLOBAL super_read_only=ON" };
+        bed.sql("set", pod, &format!("{alter}{closed}"));
+        let open = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_USER = 'holdfast_probe'";
+        for row in bed.sql("set", pod, open) {
+            bed.sql("set", pod, &format!("KILL {}", row[0]));
+        }
+    }
+    bed.wait("theirs", "can't be asked", || bed.condition("theirs", "Ready")["status"] == "False");
+    let rotated = r#"{"stringData":{"probe":"rotated"}}"#;
+    bed.plane.kubectl(&["-n", NAMESPACE, "patch", "secret", "set-accounts", "-p", rotated]).unwrap();
+    bed.wait_ready("theirs");
+
     bed.ask("not-ours", &json!({ "cluster": "theirs", "type": "Switchover", "target": other }));
     bed.wait("theirs", "is not moved", || bed.object("myo", "not-ours")["status"]["phase"] == "Failed");
     assert_eq!(bed.object("myo", "not-ours")["status"]["message"], "theirs is another operator's: ask that one");

@@ -33,7 +33,7 @@ mod volumes;
 
 use super::engine::Engine;
 use super::external::External;
-use super::resource::{MysqlCluster, MysqlOperation};
+use super::resource::{MysqlCluster, MysqlOperation, TopologyKind};
 use super::{admin_port, server};
 use crate::admin::suspect::Listener;
 use crate::metrics;
@@ -64,6 +64,8 @@ const LEAVING: &str = "holdfast.io/leaving";
 const RENEW: &str = "holdfast.io/renew";
 /// Between two looks at the objects of a cluster.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Between two looks at the Secret of another operator's account.
+const ROTATION: Duration = Duration::from_secs(10);
 /// After a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Events that wait to be sent; more are dropped.
@@ -291,6 +293,25 @@ async fn keep(shared: Arc<Shared>, cluster: Arc<MysqlCluster>, stop: Cancellatio
     tokio::select! {
         () = work => {}
         () = members.watch(&shared) => {}
+        () = rotated(&shared, &cluster) => {}
+    }
+    // If it is still to be kept, it gets new loops.
+    shared.news.notify_one();
+}
+
+/// Ends when the Secret of another operator's account has changed: what is asked then must log in anew.
+async fn rotated(shared: &Shared, cluster: &MysqlCluster) {
+    if cluster.spec.topology != TopologyKind::External {
+        return std::future::pending().await;
+    }
+    let mut first = None;
+    loop {
+        if let Ok(version) = upkeep::account_version(shared, cluster).await
+            && *first.get_or_insert_with(|| version.clone()) != version
+        {
+            return tracing::info!(cluster = cluster.name_any(), "its account has changed");
+        }
+        tokio::time::sleep(ROTATION).await;
     }
 }
 

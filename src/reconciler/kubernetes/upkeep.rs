@@ -9,6 +9,7 @@ use super::{LEAVING, Shared, conf, operations, tell};
 use crate::accounts::Credential;
 use crate::reconciler::accounts::{ACCOUNTS, ADMIN, REPLICATION, user};
 use crate::reconciler::death;
+use crate::reconciler::external::ExternalAccount;
 use crate::reconciler::resource::{MysqlCluster, Storage, TopologyKind, UpdateStrategy};
 use crate::reconciler::server::{Access, Replication};
 use crate::tls::{BackendTls, SslMode, TlsFiles};
@@ -56,9 +57,8 @@ fn at(what: &str) -> impl FnOnce(kube::Error) -> UpkeepError {
 /// is ever changed; another operator's is read.
 pub async fn accounts(shared: &Shared, cluster: &MysqlCluster) -> Result<Access, UpkeepError> {
     let is_external = cluster.spec.topology == TopologyKind::External;
-    let account = cluster.spec.external.as_ref().and_then(|external| external.account.as_ref());
-    let own = || secret_name(cluster.metadata.name.as_deref().unwrap_or_default());
-    let name = account.map_or_else(own, |account| account.secret_name.clone());
+    let account = foreign_account(cluster);
+    let name = accounts_name(cluster);
     let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let found = secrets.get_opt(&name).await.map_err(at(&name))?;
     let mut passwords: BTreeMap<String, Vec<u8>> = found
@@ -93,6 +93,23 @@ pub async fn accounts(shared: &Shared, cluster: &MysqlCluster) -> Result<Access,
         },
         deadline: DEADLINE,
     })
+}
+
+fn foreign_account(cluster: &MysqlCluster) -> Option<&ExternalAccount> {
+    cluster.spec.external.as_ref()?.account.as_ref()
+}
+
+fn accounts_name(cluster: &MysqlCluster) -> String {
+    let own = || secret_name(cluster.metadata.name.as_deref().unwrap_or_default());
+    foreign_account(cluster).map_or_else(own, |account| account.secret_name.clone())
+}
+
+/// Which version of the accounts' Secret there is; `None`: it is gone.
+pub async fn account_version(shared: &Shared, cluster: &MysqlCluster) -> Result<Option<String>, UpkeepError> {
+    let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), &shared.namespace);
+    let name = accounts_name(cluster);
+    let found = secrets.get_opt(&name).await.map_err(at(&name))?;
+    Ok(found.and_then(|secret| secret.metadata.resource_version))
 }
 
 async fn write_accounts(
