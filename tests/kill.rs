@@ -74,6 +74,22 @@ fn kills(flavor: Flavor, set: &ReplicaSet, proxy: &Proxy) {
     killer.query(&format!("KILL CONNECTION {}", victim.id)).expect("the right to kill one's own");
     victim.wait_closed();
 
+    // Idle, and a statement comes just then: it is not run on another connection.
+    let attempts = (0..300).map(|n| std::time::Duration::from_micros(n % 30 * 50));
+    let survived = attempts.filter(|pause| {
+        let mut victim = proxy.client();
+        victim.query("DO 1").expect("an answer");
+        let kill = format!("KILL {}", victim.id);
+        std::thread::scope(|scope| {
+            let killed = scope.spawn(|| killer.query(&kill).expect("the right to kill one's own"));
+            std::thread::sleep(*pause);
+            let answered = victim.try_send(b"\x03DO SLEEP(1)").is_ok() && victim.read().is_ok();
+            killed.join().expect("no panic");
+            answered
+        })
+    });
+    assert_eq!(survived.count(), 0, "statements that outlived the KILL of their connection");
+
     // One that does not read what it asked for.
     let mut victim = proxy.client();
     victim.send_query(

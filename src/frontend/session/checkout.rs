@@ -295,6 +295,10 @@ impl ClientSession {
     /// Drops the connection in `slot` between statements and says what that means: an error inside a transaction, the
     /// session's end if it held what can't be rebuilt, else nothing. `quiet`: the connection itself was alive.
     pub(super) fn lose(&mut self, slot: Slot, quiet: bool) -> Result<(), Unavailable> {
+        // A statement that came just as its connection was killed is not run on another one.
+        if !quiet && self.is_killed() {
+            return Err(Unavailable::End(End::Killed));
+        }
         let lost_transaction = self.drop_connection(slot, (!quiet).then_some(Hint::ConnectionLost));
         if slot == Slot::Primary
             && let Some(pin) = self.session.pins().lost_with_connection()

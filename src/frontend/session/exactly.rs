@@ -243,6 +243,7 @@ impl ClientSession {
         Attempt::End(end)
     }
 
+    /// KILL has ended it, or is on its way: a connection that is lost now was killed.
     pub(super) fn is_killed(&self) -> bool {
         self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed)
     }

@@ -18,7 +18,6 @@ use crate::types::{BackendId, Term};
 use crate::wire::err::ErrPacket;
 use crate::wire::packet::{HEADER, write_packet};
 use bytes::{Bytes, BytesMut};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a server says of a write in a read-only transaction, as a follower does not say it: its own reason comes first.
@@ -131,7 +130,7 @@ impl ClientSession {
         if lost.slot == Slot::Primary && request.statement.class != Class::Read {
             self.session.written.lose_track();
         }
-        if self.handle.kill.is_cancelled() || self.handle.doomed.load(Ordering::Relaxed) {
+        if self.is_killed() {
             return Attempt::End(End::Killed);
         }
         let sequence = if lost.forwarded { sequence } else { 1 };
