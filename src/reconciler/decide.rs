@@ -1,9 +1,9 @@
 //! \[pure\] From a snapshot to a plan: total, and the same for the same snapshot.
 //!
 //! The rows of the table that this follows, in its order: a lost primary (`election`), a change that is under way
-//! (`change`), a primary at work and its replicas (`semisync`, `replicas`), groups (`group`), those of others (`external`). A plan may name many
-//! steps, but each of them is right on its own: whoever dies between two of them leaves a cluster of which the next snapshot
-//! tells what is still to be done.
+//! (`change`), a primary at work and its replicas (`semisync`, `replicas`), groups (`group`), those of
+//! others (`external`). A plan may name many steps, but each of them is right on its own: whoever dies between two of them leaves
+//! a cluster of which the next snapshot tells what is still to be done.
 //!
 //! # Why an election loses nothing
 //!

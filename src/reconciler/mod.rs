@@ -14,8 +14,8 @@
 //! does meanwhile. What it refuses: to promote whom it can't prove to have everything, to choose between histories that each
 //! have something of their own, to throw data away without `autoReclone`, to touch another operator's cluster (`external`).
 //!
-//! [`resource`], [`external`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record into a status and
-//! back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
+//! [`resource`], [`external`]: the custom resources, from which `deploy/crds/` is generated; [`status`] turns the record
+//! into a status and back, [`story`] keeps in it what has happened. [`config`]: the file of `holdfast reconcile` where the members are listed and
 //! no Kubernetes is needed. [`kubernetes`]: MysqlClusters and what belongs to them; [`init`] and [`accounts`]: what their pods
 //! are before the servers start.
 
