@@ -37,6 +37,14 @@ pub fn nobody_is_a_stranger_before_the_pods_are_known(bed: &Bed) {
     bed.ask("early", &json!({ "cluster": "set", "type": "Switchover", "target": to }));
     bed.run_reconciler();
     until("it knows the cluster", SOON, || bed.knows_clusters());
+    // It has had the time to judge: it has renewed its Lease twice since.
+    let renewed = || bed.plane.kubectl(&["-n", NAMESPACE, "get", "lease", "-o", "jsonpath={..renewTime}"]).unwrap();
+    for _ in 0..2 {
+        let before = renewed();
+        until("it renews its Lease", SOON, || renewed() != before);
+    }
+    let asked = bed.object("myo", "early")["status"]["phase"].clone();
+    assert_eq!(asked, Value::Null, "it waits for the pods");
     bed.may_see_pods(true);
     bed.wait("set", "is moved", || is_complete(bed, "set", "early"));
     assert_eq!(bed.primary("set"), to);
