@@ -4,8 +4,8 @@ mod testbed;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use testbed::{
-    Cable, Flavor, Group, GroupOptions, HaProxy, HaProxyOptions, ReplicaSet, Router, Server, ServerOptions, SetOptions,
-    Testbed, query, until,
+    Cable, Flavor, Group, GroupOptions, HaProxy, HaProxyOptions, Port, ReplicaSet, Router, Server, ServerOptions,
+    SetOptions, Testbed, query, until,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -45,6 +45,31 @@ fn a_server_that_dies_at_start_says_why() {
         panic!("started with an unknown option");
     };
     assert!(error.0.contains("no_such_option"), "{error}");
+}
+
+/// Between fork and exec a process has its parent's command line, or none: looked at then, it was taken for dead.
+#[test]
+fn a_server_that_takes_long_to_become_its_program_is_not_taken_for_dead() {
+    let (folder, port) = (Testbed::get().new_folder("slow-exec"), Port::take());
+    let script = r#"
+        set -euo pipefail
+        . tests/testbed/lib.sh
+        load_env
+        setsid() { sleep 1; exec setsid "$@"; }
+        node_start mysql "$0/1" "$1"
+        node_wait "$0/1" "$1"
+        pid=$(node_pid "$0/1")
+        [ "$pid" = "$(bash -c '. tests/testbed/lib.sh; node_pid "$0"' "$0/1")" ] || die "another shell does not see it"
+        node_stop "$0/1"
+        for other in "$pid" $$ 1; do
+          echo "$other" > "$0/1/pid"
+          if node_pid "$0/1"; then die "$other is no server"; fi
+        done
+    "#;
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script]).arg(&folder).arg(port.number().to_string());
+    let ran = bash.output().expect("bash");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[test]

@@ -129,7 +129,7 @@ leftovers() {
 }
 running() { # FILE WORD: the pid in that file, if it is a process whose command line has the word
   local p; p=$(cat "$D/$1" 2>/dev/null) && [ -n "$p" ] && [ "$p" != $$ ] || return 1
-  { tr '\0' ' ' < "/proc/$p/cmdline"; } 2>/dev/null | grep -qF -- "$2" && echo "$p"
+  lives "$p" "$2" && echo "$p"
 }
 
 cleanup() {

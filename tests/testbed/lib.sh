@@ -40,10 +40,20 @@ port_taken() {
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# node_pid DIR: the pid of the server of that folder if it runs. A pid is ours only if its command line names the folder.
+# lives PID WORDS: the process runs and its command line has the words; another process may have been given the pid since. A
+# child of this shell is taken as it is: until it has become its program its command line is this shell's, or empty.
+lives() {
+  local line
+  line=$({ tr '\0' ' ' < "/proc/$1/cmdline"; } 2>/dev/null) || return 1
+  case $line in *"$2"*) return ;; esac
+  awk -v shells=" $$ $BASHPID " '$1 == "State:" { state = $2 } $1 == "PPid:" { parent = $2 }
+    END { exit !(state != "Z" && index(shells, " " parent " ")) }' "/proc/$1/status" 2>/dev/null
+}
+
+# node_pid DIR: the pid of the server of that folder if it runs
 node_pid() {
   local p; p=$(cat "$1/pid" 2>/dev/null) && [ -n "$p" ] || return 1
-  { tr '\0' '\n' < "/proc/$p/cmdline"; } 2>/dev/null | grep -qxF -- "--defaults-file=$1/my.cnf" && echo "$p"
+  lives "$p" "--defaults-file=$1/my.cnf " && echo "$p"
 }
 
 # The last reasons a server gave in its error log.
