@@ -20,6 +20,7 @@
 //! | all members down | `too_few_to_prove_it_and_all_down` |
 //! | group without quorum: waited for | G `what_a_group_is_not_helped_out_of` |
 //! | group without quorum: forced | G `a_group_is_founded_kept_and_moved`; K `walk_a_group`. Because a member has stopped for good: only in the tables, for a StatefulSet's pods come back |
+//! | group without quorum: given up, for one that left has more | K `walk_a_group`, `a_hundred_random_faults_in_a_group` (`HOLDFAST_FAULTS=LeaveOneBehind`) |
 //! | more than one active group view | G `what_a_group_is_not_helped_out_of` |
 //! | no room on the primary's disk | K `a_hundred_random_faults_in_a_set`, `_in_a_group` (`HOLDFAST_FAULTS=FillPrimary`); K `a_disk_that_was_full_is_not_full_for_ever` |
 //! | a reconciler that dies behind any step | `a_reconciler_that_dies_in_the_middle_of_a_failover`; K `walk_a_set`, `walk_a_group` |

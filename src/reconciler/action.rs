@@ -38,6 +38,8 @@ pub enum Action {
     Bootstrap { member: MemberName },
     /// Joins the group (again).
     Join { member: MemberName },
+    /// Leaves a group that has no majority.
+    Leave { member: MemberName },
     /// Makes that member of the group its primary.
     Elect { member: MemberName, uuid: Uuid },
     /// Goes on with these members and without those that are proven to be stopped.
@@ -72,6 +74,7 @@ impl Action {
             Self::Clone { .. } => "clone",
             Self::Bootstrap { .. } => "bootstrap",
             Self::Join { .. } => "join",
+            Self::Leave { .. } => "leave",
             Self::Elect { .. } => "elect",
             Self::ForceMembers { .. } => "force_members",
         }
@@ -95,6 +98,7 @@ impl Action {
             | Self::Clone { member, .. }
             | Self::Bootstrap { member }
             | Self::Join { member }
+            | Self::Leave { member }
             | Self::Elect { member, .. }
             | Self::ForceMembers { member, .. } => Some(member),
         }

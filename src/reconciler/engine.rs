@@ -2,7 +2,7 @@
 //! heard, and again and again while there is something to do.
 //!
 //! It holds the only connections and the only memory there is, and both may be lost at any moment: what must survive is in the
-//! record. A step that takes long (a clone, a join) runs beside the loop, and its member is left in peace meanwhile.
+//! record. A step that takes long (a clone, a join, leaving a group) runs beside the loop, and its member is left in peace meanwhile.
 
 use super::act::{ActError, Actor};
 use super::action::{Action, Plan, Step};
@@ -19,8 +19,8 @@ use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Between two looks while all is well.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,8 +41,8 @@ pub struct Engine<P> {
     place: P,
     access: Access,
     observer: Observer,
-    /// Steps that run beside the loop.
-    long: HashMap<MemberName, JoinHandle<()>>,
+    /// Steps that run beside the loop; they end with it.
+    long: HashMap<MemberName, AbortOnDropHandle<()>>,
     record: Record,
     kept: Option<Instant>,
     lost_since: Option<Instant>,
@@ -52,8 +52,9 @@ pub struct Engine<P> {
     began: Instant,
     /// What the primary had executed when, since this began.
     lag: LagRing,
-    /// When the servers last read their certificates.
-    certificates: Option<Instant>,
+    /// When the servers last read their certificates, and that reading itself: beside the loop, for a server that freezes in it
+    /// is not to keep the others waiting.
+    certificates: Option<(Instant, AbortOnDropHandle<()>)>,
 }
 
 impl<P: Place> Engine<P> {
@@ -79,7 +80,6 @@ impl<P: Place> Engine<P> {
     /// Runs until told to stop. A step under way is left as it is: the next reconciler finds out.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.run_for_ever()).await;
-        self.long.values().for_each(JoinHandle::abort);
     }
 
     async fn run_for_ever(&mut self) {
@@ -135,24 +135,28 @@ impl<P: Place> Engine<P> {
         let external = snapshot.wishes.topology == TopologyKind::External;
         let answers = external || snapshot.lead().is_some_and(|lead| lead.answer().is_some());
         let calm = plan.steps.is_empty() && answers;
-        if calm && renewed_certificates && self.certificates.is_none_or(|read| read.elapsed() >= CERTIFICATES) {
-            self.certificates = Some(Instant::now());
-            self.read_certificates(&snapshot).await;
+        let is_time = self.certificates.as_ref().is_none_or(|(begun, _)| begun.elapsed() >= CERTIFICATES);
+        if calm && renewed_certificates && is_time {
+            self.certificates = Some((Instant::now(), self.read_certificates(&snapshot)));
         }
         self.hasty = if calm || changed { 0 } else { self.hasty.saturating_add(1) };
         Ok(if calm || self.hasty > HASTE_ROUNDS_MAX { TICK } else { HASTE })
     }
 
     /// All servers at once; one that can't goes on with those it has.
-    async fn read_certificates(&self, s: &Snapshot) {
-        let addresses = addresses(&s.members);
-        let actor = Actor { access: &self.access, members: &addresses };
+    fn read_certificates(&self, s: &Snapshot) -> AbortOnDropHandle<()> {
         let there = s.members.iter().filter(|member| member.answer().is_some() && !member.busy);
-        let read = there.map(async |member| match actor.read_certificates(&member.name).await {
-            Ok(()) => tracing::debug!(member = %member.name, "has read its certificates again"),
-            Err(error) => tracing::warn!(member = %member.name, %error, "its certificates are the old ones"),
-        });
-        join_all(read.collect::<Vec<_>>()).await;
+        let there: Vec<MemberName> = there.map(|member| member.name.clone()).collect();
+        let (access, addresses) = (self.access.clone(), addresses(&s.members));
+        let read = async move {
+            let actor = Actor { access: &access, members: &addresses };
+            let read = there.iter().map(async |member| match actor.read_certificates(member).await {
+                Ok(()) => tracing::debug!(%member, "has read its certificates again"),
+                Err(error) => tracing::warn!(%member, %error, "its certificates are the old ones"),
+            });
+            join_all(read).await;
+        };
+        AbortOnDropHandle::new(tokio::spawn(read))
     }
 
     async fn keep(&mut self) -> Result<(), PlaceError> {
@@ -253,7 +257,7 @@ impl<P: Place> Engine<P> {
                 Err(error) => tracing::warn!(step = %step.action, %error, "failed"),
             }
         };
-        self.long.insert(member, tokio::spawn(work));
+        self.long.insert(member, AbortOnDropHandle::new(tokio::spawn(work)));
         death::behind(format_args!("begin {}", begun));
     }
 
@@ -300,7 +304,7 @@ fn addresses(members: &[Member]) -> Vec<(MemberName, Address)> {
 }
 
 fn is_long(action: &Action) -> bool {
-    matches!(action, Action::Clone { .. } | Action::Join { .. })
+    matches!(action, Action::Clone { .. } | Action::Join { .. } | Action::Leave { .. })
 }
 
 fn since(begin: &mut Option<Instant>, is: bool) -> u64 {

@@ -14,6 +14,8 @@ enum Fault {
     KillFollower,
     /// The primary and one more: of three, the one that is left has no majority.
     KillTwo,
+    /// All but one, with what that one has not seen.
+    LeaveOneBehind,
     KillAll,
     DeletePrimary,
     DeleteFollower,
@@ -61,10 +63,11 @@ const ALONE: [Fault; 12] = [
     KillPrimaryWithApiFrozen,
 ];
 
-const TOGETHER: [Fault; 23] = [
+const TOGETHER: [Fault; 24] = [
     KillPrimary,
     KillFollower,
     KillTwo,
+    LeaveOneBehind,
     KillAll,
     DeletePrimary,
     DeleteFollower,
@@ -166,6 +169,13 @@ impl Victim<'_> {
             KillTwo => {
                 primary.kill9();
                 follower.kill9();
+            }
+            LeaveOneBehind => {
+                follower.network().cut_off();
+                self.load.wait_more(3);
+                let others = bed.pods(self.cluster).into_iter().filter(|pod| *pod != self.follower);
+                others.for_each(|pod| bed.pod(&pod).kill9());
+                follower.network().join();
             }
             KillAll => bed.pods(self.cluster).iter().for_each(|pod| bed.pod(pod).kill9()),
             DeletePrimary => self.delete(&self.primary, None),

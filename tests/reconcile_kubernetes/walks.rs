@@ -111,8 +111,18 @@ const SET_STEPS: [&str; 24] = [
 ];
 
 /// And through a group.
-const GROUP_STEPS: [&str; 9] =
-    ["claim ", "bootstrap ", "begin join ", "elect ", "force_members ", "announce ", "unlabel ", "label ", "settle "];
+const GROUP_STEPS: [&str; 10] = [
+    "claim ",
+    "bootstrap ",
+    "begin join ",
+    "elect ",
+    "force_members ",
+    "begin leave ",
+    "announce ",
+    "unlabel ",
+    "label ",
+    "settle ",
+];
 
 fn covers(all: &BTreeSet<String>, wanted: &[&str]) {
     let missing = wanted.iter().filter(|words| !all.iter().any(|step| step.starts_with(**words)));
@@ -145,6 +155,17 @@ fn walk_a_group() {
     let lost = [bed.primary("ring"), another(&bed, "ring")];
     let kill_two = || lost.iter().for_each(|pod| bed.pod(pod).kill9());
     all.extend(walk(&bed, "two are killed", kill_two, whole));
+
+    // Two at once again, but the one that is left lacks what they had acknowledged.
+    let behind = another(&bed, "ring");
+    let leave_behind = || {
+        bed.pod(&behind).network().cut_off();
+        load.wait_more(3);
+        let others = bed.pods("ring").into_iter().filter(|pod| *pod != behind);
+        others.for_each(|pod| bed.pod(&pod).kill9());
+        bed.pod(&behind).network().join();
+    };
+    all.extend(walk(&bed, "one is left behind", leave_behind, whole));
 
     let outcome = load.stop();
     println!("a group, walked: {:?}, longest wait {:?}", outcome.codes(), outcome.longest);

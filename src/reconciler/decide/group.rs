@@ -181,7 +181,8 @@ fn worse(plan: &mut Plan, why: String) {
     plan.why = if plan.why.is_empty() { why } else { format!("{}; {why}", plan.why) };
 }
 
-/// No majority anywhere: found the group if it is not running at all, force it if whoever is missing is proven to be stopped.
+/// No majority anywhere: found the group if it is not running at all, force it if whoever is missing is proven to be stopped and
+/// has nothing more than who is left; if somebody has, found it anew.
 fn without_quorum(s: &Snapshot, reachable: &[&Member]) -> Plan {
     let is_down =
         |m: &&Member| matches!(m.answer().map(Answer::group_state), Some(MemberState::Offline | MemberState::Error));
@@ -225,7 +226,7 @@ fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
     if let Some(ahead) = rest.iter().find(|m| has_left(survivor, m)) {
         let (name, more) = (&ahead.name, lacks(survivor, ahead));
         let why = format!("the group has no majority, and {name} left it with what {} lacks: {more}", survivor.name);
-        return Plan::idle(Phase::Person, why);
+        return give_up(s, reachable, survivor, &stay, why);
     }
     // A member of its view that is none of the cluster's can't be proven to be stopped.
     let strangers = s.members.len() < view(survivor).len();
@@ -238,6 +239,19 @@ fn force(s: &Snapshot, reachable: &[&Member]) -> Plan {
     let names = stay.iter().map(|m| m.name.clone()).collect();
     let action = Action::ForceMembers { member: survivor.name.clone(), stay: names };
     Plan::of(Phase::Changing, "the group has no majority, and every missing member is proven to be stopped", [action])
+}
+
+/// What is left of the group lacks something that may have been acknowledged: it is ended, so that whoever has all founds it anew
+/// ([`without_quorum`]). That can be told only when all members answer and all others are out of it.
+fn give_up(s: &Snapshot, reachable: &[&Member], survivor: &Member, stay: &[&Member], why: String) -> Plan {
+    let out = reachable.iter().filter(|m| has_left(survivor, m)).count();
+    if reachable.len() < s.members.len() || out + stay.len() < view(survivor).len().max(s.members.len()) {
+        return Plan::idle(Phase::Waiting, format!("{why}; all members are waited for"));
+    }
+    if most_advanced(reachable).is_none() {
+        return Plan::idle(Phase::Person, format!("{why}; {NOT_ORDERED}"));
+    }
+    Plan::of(Phase::Changing, why, stay.iter().map(|m| Action::Leave { member: m.name.clone() }))
 }
 
 /// Its server has been started again since it was a member: it says that it is in no group, and the survivor has lost it. (A view

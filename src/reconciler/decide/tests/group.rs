@@ -107,15 +107,42 @@ fn without_quorum_only_the_proven_dead_are_left_out() {
 fn without_quorum_those_that_came_back_outside_of_it_are_left_out() {
     let two_lost = |c: &str, b: Answer| group([Ok(view('a', "---", "x1-9")), Ok(b), Ok(view('c', c, "x1-9"))]);
     check(&two_lost("uuS", view('b', "---", "x1-8")), Phase::Changing, &["force_members c"]);
-    // One has more than the survivor; one is not back yet, is writable, or is counted among the living: it has just joined.
-    let plan = check(&two_lost("uuS", view('b', "---", "x1-10")), Phase::Person, &[]);
-    assert!(plan.why.contains("b left it with what c lacks"), "{}", plan.why);
+    // One is not back yet, is writable, or is counted among the living: it has just joined.
     let mut s = two_lost("uuS", view('b', "---", "x1-9"));
     s.members[1].sight = Err(gone());
     check(&s, Phase::Waiting, &[]);
     let open = Answer { read_only: false, super_read_only: false, ..view('b', "---", "x1-9") };
     check(&two_lost("uuS", open), Phase::Waiting, &[]);
     check(&two_lost("uSP", view('b', "---", "x1-9")), Phase::Waiting, &[]);
+}
+
+#[test]
+fn without_quorum_who_has_less_than_one_that_left_gives_the_group_up() {
+    let left = |a: &str, b: &str| {
+        let (a, b) = (view('a', "---", a), view('b', "---", b));
+        group([Ok(a), Ok(b), Ok(view('c', "uuS", "x1-9"))])
+    };
+    let plan = check(&left("x1-9", "x1-10"), Phase::Changing, &["leave c"]);
+    assert!(plan.why.contains("b left it with what c lacks"), "{}", plan.why);
+    check(&left("x1-11", "x1-10"), Phase::Changing, &["leave c"]);
+    // Then nobody is left, and it is founded by who has all.
+    let mut s = left("x1-9", "x1-10");
+    s.members[2].sight = Ok(Box::new(view('c', "---", "x1-9")));
+    check(&s, Phase::Changing, &["claim b", "bootstrap b", "settle b", "announce b", "label b"]);
+    // Whose histories don't contain each other are for a person; who is not there may have still more.
+    check(&left("x1-9,y1", "x1-10"), Phase::Person, &[]);
+    let mut s = left("x1-9", "x1-10");
+    s.members[0].sight = Err(gone());
+    check(&s, Phase::Waiting, &[]);
+    s.members[0].stopped = true;
+    check(&s, Phase::Waiting, &[]);
+    // Neither is one that has joined since, nor one whose server does not belong to the cluster.
+    let mut s = left("x1-9", "x1-10");
+    s.members[2].sight = Ok(Box::new(view('c', "SuS", "x1-9")));
+    check(&s, Phase::Waiting, &[]);
+    let mut s = left("x1-9", "x1-10");
+    s.members.remove(0);
+    check(&s, Phase::Waiting, &[]);
 }
 
 #[test]

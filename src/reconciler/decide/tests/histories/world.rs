@@ -310,9 +310,11 @@ impl World {
                 (server.receives, server.pending, server.cloning) = (false, GtidSet::default(), Some(donor));
                 (server.life, server.own) = (server.life + 1, 0);
             }
-            Action::Bootstrap { .. } | Action::Join { .. } | Action::Elect { .. } | Action::ForceMembers { .. } => {
-                panic!("{action} is for groups")
-            }
+            Action::Bootstrap { .. }
+            | Action::Join { .. }
+            | Action::Leave { .. }
+            | Action::Elect { .. }
+            | Action::ForceMembers { .. } => panic!("{action} is for groups"),
         }
         true
     }
