@@ -60,6 +60,7 @@ fn a_server_that_takes_long_to_become_its_program_is_not_taken_for_dead() {
         node_wait "$0/1" "$1"
         pid=$(node_pid "$0/1")
         [ "$pid" = "$(bash -c '. tests/testbed/lib.sh; node_pid "$0"' "$0/1")" ] || die "another shell does not see it"
+        (trap 'node_pid "$0/1" > "$0/seen"' EXIT; exit 130) || [ -s "$0/seen" ] || die "a trap does not see it"
         node_stop "$0/1"
         for other in "$pid" $$ 1; do
           echo "$other" > "$0/1/pid"

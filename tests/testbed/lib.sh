@@ -45,7 +45,8 @@ port_taken() {
 lives() {
   local line
   line=$({ tr '\0' ' ' < "/proc/$1/cmdline"; } 2>/dev/null) || return 1
-  case $line in *"$2"*) return ;; esac
+  # (`return` alone would give, in a trap, the code that the script ends with.)
+  case $line in *"$2"*) return 0 ;; esac
   awk -v shells=" $$ $BASHPID " '$1 == "State:" { state = $2 } $1 == "PPid:" { parent = $2 }
     END { exit !(state != "Z" && index(shells, " " parent " ")) }' "/proc/$1/status" 2>/dev/null
 }
