@@ -55,8 +55,10 @@ fn a_server_that_takes_long_to_become_its_program_is_not_taken_for_dead() {
         set -euo pipefail
         . tests/testbed/lib.sh
         load_env
+        trap 'kill -9 "$(cat "$0/1/started")" 2> "$0/killed" || true' EXIT
         setsid() { sleep 1; exec setsid "$@"; }
         node_start mysql "$0/1" "$1"
+        cp "$0/1/pid" "$0/1/started"
         node_wait "$0/1" "$1"
         pid=$(node_pid "$0/1")
         [ "$pid" = "$(bash -c '. tests/testbed/lib.sh; node_pid "$0"' "$0/1")" ] || die "another shell does not see it"
