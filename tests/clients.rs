@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `HOLDFAST_CLIENTS` | only these clients, with commas: `go,node` |
 //! | `HOLDFAST_SCENARIOS` | only these scenarios, with commas: `xa,logins` |
-//! | `HOLDFAST_TLS` | only `off` or only `on` |
+//! | `HOLDFAST_TLS` | only `off`, only `on`, or `turns`: with TLS on one kind of server and without on the other; else both on both |
 //! | `HOLDFAST_TRANSCRIPTS` | a folder that gets every transcript |
 //!
 //! One difference is wanted: an account with MariaDB's ed25519 plugin lets a client without that plugin in through the
@@ -53,7 +53,7 @@ fn suite(flavor: Flavor) {
     let known = scenario::known(flavor);
     let mut findings = String::new();
     for client in Client::wanted() {
-        for tls in [false, true].into_iter().filter(|tls| wanted(*tls)) {
+        for tls in [false, true].into_iter().filter(|tls| wanted(flavor, client, *tls)) {
             let begin = Instant::now();
             let run = Run { bed: &bed, client, tls, programs: &programs, known: &known };
             let cold = run.logins(&logins);
@@ -70,8 +70,14 @@ fn suite(flavor: Flavor) {
 }
 
 /// Whether to run with TLS, or without it.
-fn wanted(tls: bool) -> bool {
-    std::env::var("HOLDFAST_TLS").map_or(true, |only| only == if tls { "on" } else { "off" })
+fn wanted(flavor: Flavor, client: Client, tls: bool) -> bool {
+    let turn = (flavor == Flavor::MySql) == client.is_even();
+    match std::env::var("HOLDFAST_TLS").as_deref() {
+        Ok("turns") => tls == turn,
+        Ok("off") => !tls,
+        Ok("on") => tls,
+        _ => true,
+    }
 }
 
 struct Run<'a> {

@@ -6,7 +6,8 @@
 # The servers come from testbed/setup.sh on the first run. Each step says how long it took; the last line sums the tests
 # up. Exit 0 if all is well. Tests whose servers are pods need network namespaces: root has the right to make them, anybody
 # else's tests run in a user namespace. RUST_TEST_THREADS: tests of one file that run at the same time; a test starts up to six
-# servers, so the default is two however many cores there are.
+# servers, so the default is two however many cores there are. HOLDFAST_TLS: without arguments each client library is tried with
+# TLS on one kind of server and without on the other (`turns`), with arguments both ways on both (`both`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tests/testbed/lib.sh
@@ -66,5 +67,6 @@ if [ $# = 0 ]; then
   step "build of the tests" cargo test --quiet --locked --no-run
   step "demo" demo
   step "demo in Kubernetes" demo --kubernetes
+  export HOLDFAST_TLS=${HOLDFAST_TLS:-turns}
 fi
 tests "$@"

@@ -46,6 +46,11 @@ impl Client {
         wanted
     }
 
+    /// Every other one.
+    pub fn is_even(self) -> bool {
+        Client::ALL.iter().position(|client| *client == self).is_some_and(|n| n % 2 == 0)
+    }
+
     /// As in the scenarios' exclusions and in messages.
     pub fn name(self) -> &'static str {
         match self {
