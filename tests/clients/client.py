@@ -45,7 +45,7 @@ def show(value):
 
 def show_error(error):
     # one event, a connection that was closed, has many names: by who noticed first, and whether TLS said goodbye
-    if error.args[:1] in ((2006,), (2013,), (2026,), (2055,), (0,)) or getattr(error, "errno", 0) in (2006, 2013, 2055) or isinstance(error, OSError):
+    if error.args[:1] in ((2006,), (2013,), (2026,), (2055,), (0,)) or getattr(error, "errno", 0) in (2006, 2013, 2055) or isinstance(error, OSError) or "MySQL Connection not available" in str(error):
         return "connection lost"
     args = ", ".join(ascii(a) for a in getattr(error, "args", ()))
     state = getattr(error, "sqlstate", None)
