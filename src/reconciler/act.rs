@@ -9,6 +9,8 @@
 //! - `CHANGE REPLICATION SOURCE` throws the relay log away. What of it the new source has, too, is applied first: a commit
 //!   may have been acknowledged because it is there.
 
+mod group;
+
 use super::action::{Action, Fencing};
 use super::decide::FOR_EVER_MS;
 use super::server::{Access, Session, quoted, silence};
@@ -16,7 +18,6 @@ use super::snapshot::MemberName;
 use crate::backend::QueryError;
 use crate::topology::report::Failure;
 use crate::types::{Address, GtidSet};
-use futures_util::future::join_all;
 use std::time::Duration;
 
 /// Limit of one step, but for those that copy data or join a group. Stopping the receiver of a frozen source takes 2 s.
@@ -33,8 +34,6 @@ const APPLY_S: u32 = 3;
 const NO_SUCH_VARIABLE: u16 = 1193;
 /// ER_NO_SUCH_THREAD.
 const NO_SUCH_THREAD: u16 = 1094;
-/// ER_GROUP_REPLICATION_COMMAND_FAILURE: what another session began is not over yet.
-const COMMAND_FAILURE: u16 = 3663;
 /// ER_RESTART_SERVER_FAILED: the clone is there; somebody must start the server again.
 const RESTART_FAILED: u16 = 3707;
 
@@ -97,7 +96,7 @@ impl Actor<'_> {
             Action::Clone { donor, .. } => self.clone_from(&mut server, donor).await,
             Action::Bootstrap { .. } => self.bootstrap(&mut server).await,
             Action::Join { .. } => self.join(&mut server).await,
-            Action::Leave { .. } => leave(&mut server).await,
+            Action::Leave { .. } => group::leave(&mut server).await,
             Action::Elect { uuid, .. } => {
                 Ok(run(&mut server, &format!("SELECT group_replication_set_as_primary('{uuid}', 5)")).await?)
             }
@@ -216,48 +215,6 @@ impl Actor<'_> {
             }
         }
     }
-
-    async fn bootstrap(&self, server: &mut Session) -> Result<(), ActError> {
-        run(server, "SET GLOBAL group_replication_bootstrap_group=ON").await?;
-        let joined = self.join(server).await;
-        // Left on, the next start would found a second group.
-        run(server, "SET GLOBAL group_replication_bootstrap_group=OFF").await?;
-        joined
-    }
-
-    async fn join(&self, server: &mut Session) -> Result<(), ActError> {
-        let Replicate { user, password } = self.replicate();
-        run(server, "STOP GROUP_REPLICATION").await?;
-        // Left by somebody who died while he forced the members, it keeps the server from ever joining again.
-        run(server, "SET GLOBAL group_replication_force_members=''").await?;
-        // Members move; whom it is told when it joins is where they are now.
-        let seeds = quoted(&self.group_addresses().await.join(","));
-        run(server, &format!("SET GLOBAL group_replication_group_seeds={seeds}")).await?;
-        run(server, &format!("START GROUP_REPLICATION USER={user}, PASSWORD={password}")).await?;
-        Ok(run(server, "SET GLOBAL offline_mode=OFF").await?)
-    }
-
-    /// Where those of the group that answer talk to each other.
-    async fn group_addresses(&self) -> Vec<String> {
-        let asked = self.members.iter().map(|(_, address)| async move {
-            let mut member = Session::open(self.access, address).await.ok()?;
-            member.one("SELECT @@global.group_replication_local_address").await.ok()
-        });
-        join_all(asked.collect::<Vec<_>>()).await.into_iter().flatten().filter(|address| !address.is_empty()).collect()
-    }
-
-    async fn force_members(&self, server: &mut Session, stay: &[MemberName]) -> Result<(), ActError> {
-        let mut addresses = Vec::with_capacity(stay.len());
-        for member in stay {
-            let mut member = self.session(member).await?;
-            addresses.push(member.one("SELECT @@global.group_replication_local_address").await?);
-        }
-        let list = quoted(&addresses.join(","));
-        // Seen on 9.7: 4 s, sometimes 50; the server itself gives up after 60.
-        let forced = run(server, &format!("SET GLOBAL group_replication_force_members={list}")).await;
-        run(server, "SET GLOBAL group_replication_force_members=''").await?;
-        Ok(forced?)
-    }
 }
 
 /// The replication account as SQL literals.
@@ -332,16 +289,6 @@ async fn cut_clients(server: &mut Session, own: &[u32]) -> Result<(), ActError> 
 
 const RECEIVED: &str =
     "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = ''";
-
-/// Without a majority that takes 30 s (seen on 9.7); it goes on if the session that began it is gone.
-async fn leave(server: &mut Session) -> Result<(), ActError> {
-    loop {
-        match run(server, "STOP GROUP_REPLICATION").await {
-            Err(QueryError::Server { code: COMMAND_FAILURE, .. }) => tokio::time::sleep(DRAIN).await,
-            left => return Ok(left?),
-        }
-    }
-}
 
 /// Waits until all of `gtids` is executed.
 async fn wait_applied(server: &mut Session, gtids: &str) -> Result<(), ActError> {
